@@ -1,0 +1,34 @@
+"""Fun-ASR: a speech recognition engine.
+
+`load_model` returns a `Transcriber`, which turns audio into a `Transcript`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fun_asr.transcriber import Transcriber, load_model
+    from fun_asr.transcript import Transcript
+
+__version__ = "0.1.0"
+
+__all__ = ["Transcriber", "Transcript", "__version__", "load_model"]
+
+# Imported on first use: torch takes seconds, and `fun-asr --help` needs none of it.
+_MODULE_OF = {
+    "Transcriber": "fun_asr.transcriber",
+    "Transcript": "fun_asr.transcript",
+    "load_model": "fun_asr.transcriber",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

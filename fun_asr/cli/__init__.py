@@ -1,0 +1,103 @@
+"""The command line: one module a command, imported only when that command runs."""
+
+import errno
+import sys
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+
+from fun_asr import __version__
+from fun_asr.errors import FunASRError
+
+__all__ = ["main"]
+
+_DEBUG = "fun_asr.debug"
+
+
+class _LazyCommand(NamedTuple):
+    target: str
+    """Where the command is: "module:attribute"."""
+    short_help: str
+    """Its line in the list of commands, kept here so that the list needs no import of torch."""
+
+
+_COMMANDS = {
+    "convert": _LazyCommand("fun_asr.cli.convert:convert", "Import Whisper weights, or shrink a trained model to int8."),
+    "train": _LazyCommand("fun_asr.cli.train:train", "Train or fine-tune a model."),
+    "transcribe": _LazyCommand("fun_asr.cli.transcribe:transcribe", "Transcribe audio and video files."),
+}
+
+
+def _set_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    # ctx.meta is shared by the contexts of the group and of its commands.
+    if value:
+        ctx.meta[_DEBUG] = True
+
+
+_debug_option = click.Option(
+    ["--debug"],
+    is_flag=True,
+    expose_value=False,
+    callback=_set_debug,
+    help="Show the traceback of an error.",
+)
+
+
+class _CommandGroup(click.Group):
+    """Imports a command when it is invoked, and reports every failure in one line on stderr."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_COMMANDS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command = super().get_command(ctx, cmd_name)
+        if command is None and cmd_name in _COMMANDS:
+            module, attribute = _COMMANDS[cmd_name].target.split(":")
+            command = getattr(import_module(module), attribute)
+        if command is not None and _debug_option not in command.params:
+            command.params.append(_debug_option)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(name, command.short_help) for name, command in sorted(_COMMANDS.items())]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            # A closed pipe shows here, where click is quiet about it, and not in the interpreter's shutdown.
+            sys.stdout.flush()
+            return result
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except KeyboardInterrupt:
+            click.echo("fun-asr: interrupted", err=True)
+            ctx.exit(130)
+        except Exception as error:
+            if ctx.meta.get(_DEBUG) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+                raise
+            click.echo(f"fun-asr: error: {_in_one_line(error)}", err=True)
+            ctx.exit(1)
+
+
+def _in_one_line(error: Exception) -> str:
+    message = " ".join(str(error).splitlines())
+    if isinstance(error, FunASRError | OSError):
+        return message
+    return f"{type(error).__name__}: {message} (--debug shows the traceback)"
+
+
+@click.group(
+    cls=_CommandGroup,
+    params=[_debug_option],
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # --batch_size, as other recognisers spell it, is --batch-size.
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
+)
+@click.version_option(__version__, prog_name="fun-asr", message="%(prog)s %(version)s")
+def main() -> None:
+    """Fun-ASR: audio files in, accurate and well-formatted text out."""

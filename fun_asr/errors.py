@@ -1,0 +1,44 @@
+"""The errors that Fun-ASR raises on purpose; each message names the file and says what to do about it."""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["AudioDecodeError", "CheckpointError", "ConfigError", "FunASRError", "ManifestError"]
+
+
+class FunASRError(Exception):
+    """A failure that the user can act upon; its message is one line that starts with the file at fault."""
+
+
+class AudioDecodeError(FunASRError):
+    """A recording is missing, unreadable, empty, damaged, or not audio at all.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The recording.
+    cause : str
+        What is wrong and, where it is not plain, what to do about it. Line breaks become spaces.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], cause: str) -> None:
+        self.path = os.fspath(path)
+        self.cause = " ".join(cause.split())
+        # Exactly the constructor's arguments, so that the error survives pickling between worker processes.
+        super().__init__(self.path, self.cause)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.cause}"
+
+
+class CheckpointError(FunASRError):
+    """A model file is missing, damaged, or does not fit the model's configuration."""
+
+
+class ConfigError(FunASRError):
+    """A configuration has an unknown key, lacks a required one, or holds a value out of range."""
+
+
+class ManifestError(FunASRError):
+    """A list of recordings or references has a line that cannot be used."""
