@@ -1,0 +1,1 @@
+"""From any audio or video file to what the encoder reads."""

@@ -1,0 +1,138 @@
+"""Cut long recordings at pauses into spans that a recogniser can take at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fun_asr.audio.decode import SAMPLE_RATE
+
+__all__ = ["Span", "segment_stream", "split_at_pauses"]
+
+HOP = SAMPLE_RATE // 100  # 160 samples = 10 ms, the resolution of a cut
+SMOOTHING = 20  # hops = 0.2 s: longer than the closure of a stop consonant, shorter than a pause between phrases
+MARGIN = SMOOTHING // 2 * HOP  # 1600 samples = 0.1 s on either side of a cut that were measured
+SETBACK = 50  # hops = 0.5 s: in a long pause, how far before its end the cut lies
+COMPARABLE_DB = 6.0  # pauses this much louder than the quietest one count as equally good
+PAUSE_DB = 35.0  # this far below speech is a pause, however much quieter another one is
+FLOOR = 1e-10  # mean square of -100 dBFS
+
+
+@dataclass(frozen=True)
+class Span:
+    """A half-open range of a recording, in samples at 16 kHz."""
+
+    start: int
+    """First sample."""
+    end: int
+    """One past the last sample."""
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return len(self) / SAMPLE_RATE
+
+
+def split_at_pauses(
+    samples: npt.NDArray[np.float32], max_seconds: float = 30.0, min_seconds: float | None = None
+) -> list[Span]:
+    """Cut a recording into contiguous spans, each cut at the quietest point of the latter part of its window.
+
+    Parameters
+    ----------
+    samples : float32 [samples]
+        Mono audio at 16 kHz, without NaN.
+    max_seconds : float
+        Longest span in seconds, at least 1. A recording that fits is a single span.
+    min_seconds : float, optional
+        Shortest span in seconds, the last one excepted; half of `max_seconds` by default.
+
+    Returns
+    -------
+    list of Span
+        Every sample lies in exactly one span; no samples, no spans.
+
+    Raises
+    ------
+    ValueError
+        If `samples` is not one-dimensional or not 0 < min_seconds < max_seconds.
+    """
+    return [span for span, _ in segment_stream([samples], max_seconds, min_seconds)]
+
+
+def segment_stream(
+    blocks: Iterable[npt.NDArray[np.float32]], max_seconds: float = 30.0, min_seconds: float | None = None
+) -> Iterator[tuple[Span, npt.NDArray[np.float32]]]:
+    """Cut a stream as `split_at_pauses` cuts the joined blocks, holding one span and one block at a time.
+
+    Parameters
+    ----------
+    blocks : iterable of float32 [samples]
+        Consecutive pieces of mono 16 kHz audio, of any lengths.
+    max_seconds, min_seconds : float
+        As for `split_at_pauses`, seconds.
+
+    Yields
+    ------
+    (Span, float32 [len(span)])
+        Position in the whole stream, and the samples there (a view: copy before writing to it).
+
+    Raises
+    ------
+    ValueError
+        As for `split_at_pauses`, at the first step.
+    """
+    longest = round(max_seconds * SAMPLE_RATE)
+    shortest = longest // 2 if min_seconds is None else round(min_seconds * SAMPLE_RATE)
+    if longest < SAMPLE_RATE or not 0 < shortest < longest:
+        raise ValueError(f"need max_seconds >= 1 and 0 < min_seconds < max_seconds, not {max_seconds}, {min_seconds}")
+    start = 0
+    held: list[npt.NDArray[np.float32]] = []
+    held_samples = 0
+    for block in blocks:
+        if block.ndim != 1:
+            raise ValueError(f"need mono samples of shape [samples], not {block.shape}")
+        held.append(block)
+        held_samples += len(block)
+        if held_samples <= longest:
+            continue
+        # Joined only when a span is due: joining at every block would be quadratic for short blocks.
+        rest = held[0] if len(held) == 1 else np.concatenate(held)
+        while len(rest) > longest:
+            cut = _cut(rest[:longest], shortest)
+            yield Span(start, start + cut), rest[:cut]
+            start, rest = start + cut, rest[cut:]
+        held, held_samples = [rest], len(rest)
+    if held_samples:
+        yield Span(start, start + held_samples), np.concatenate(held)
+
+
+def _cut(window: npt.NDArray[np.float32], shortest: int) -> int:
+    """Samples of a full window that go into its span."""
+    hops = len(window) // HOP
+    power = np.square(window[: hops * HOP], dtype=np.float64).reshape(hops, HOP).mean(axis=1)
+    total = np.concatenate(([0.0], np.cumsum(power)))
+    # Entry i is centred on hop i + SMOOTHING / 2, so both sides of every candidate lie inside the window: what a
+    # later block brings cannot change a cut.
+    smooth = np.maximum(total[SMOOTHING:] - total[:-SMOOTHING], 0.0) / SMOOTHING
+    level = 10 * np.log10(smooth + FLOOR)
+    first = max(0, -(-(shortest - MARGIN) // HOP))
+    candidates = level[first:]
+    if len(candidates) == 0:
+        return len(window)
+    speech = float(np.percentile(level, 90))
+    quietest = float(candidates.min())
+    threshold = max(quietest + min(COMPARABLE_DB, max(0.0, speech - quietest) / 4), speech - PAUSE_DB)
+    paused = np.flatnonzero(candidates <= threshold)
+    if len(paused) == 0:
+        return len(window)
+    breaks = np.flatnonzero(np.diff(paused) > 1)
+    last = int(paused[-1])
+    length = last - int(paused[breaks[-1] + 1 if len(breaks) else 0])
+    return (first + last - min(length // 2, SETBACK)) * HOP + MARGIN
