@@ -1,0 +1,30 @@
+"""Compute kernels of the mixture-of-experts layers, in plain PyTorch."""
+
+from fun_asr.kernels.grouped_matmul import BACKENDS, choose_backend, grouped_matmul, grouped_mm_supports
+from fun_asr.kernels.routing import (
+    Routing,
+    combine,
+    expert_load,
+    group_by_expert,
+    load_balancing_loss,
+    route,
+    routing_entropy,
+    update_bias,
+    z_loss,
+)
+
+__all__ = [
+    "BACKENDS",
+    "Routing",
+    "choose_backend",
+    "combine",
+    "expert_load",
+    "group_by_expert",
+    "grouped_matmul",
+    "grouped_mm_supports",
+    "load_balancing_loss",
+    "route",
+    "routing_entropy",
+    "update_bias",
+    "z_loss",
+]

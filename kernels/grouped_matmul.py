@@ -1,0 +1,225 @@
+"""Grouped matrix product: each row times the matrix of its own expert, in plain PyTorch.
+
+Shape suffixes: N rows sorted by expert, E experts, D input width, F output width.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+BACKENDS = ("grouped_mm", "split", "select", "gather")
+
+# torch.nn.functional.grouped_mm refuses any row stride that is not a multiple of this many bytes.
+_STRIDE_BYTES = 16
+_GROUPED_MM_DTYPES = (torch.float32, torch.bfloat16)
+
+# Up to this many rows "select" was the fastest forward pass on CPU, or within a tenth of it: see README.md.
+_SELECT_MAX_ROWS = 8
+
+
+def grouped_matmul(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor, *, backend: str | None = None) -> Tensor:
+    """Multiply each row by the matrix of its expert; rows are sorted by expert.
+
+    Expert e owns rows ``offsets_E[e - 1]`` up to ``offsets_E[e]`` (from 0 for the first); an expert may own none.
+    Under ``torch.autocast`` both operands are cast to the autocast dtype, as for ``torch.matmul``. Differentiable in
+    ``x_ND`` and ``w_EDF``. All backends compute the same product and differ only in speed and rounding.
+
+    Args:
+        x_ND: Rows ``[N, D]``, sorted by expert; any strides.
+        w_EDF: Expert matrices ``[E, D, F]`` of the same dtype and device; any strides.
+        offsets_E: End offset of each expert's rows ``[E]``, int32, non-decreasing, the last equal to N.
+        backend: One of ``BACKENDS``; by default ``choose_backend`` decides.
+
+    Returns:
+        Products ``[N, F]`` in the operands' dtype, or in autocast's.
+
+    Raises:
+        ValueError: Shapes, dtypes or devices disagree, the offsets do not partition the rows, or the named backend
+            cannot take these operands. On CUDA, wrong offsets fail a device-side assertion in the backends that
+            leave them on the device ("grouped_mm", "gather").
+
+    Source:
+        The grouped GEMM of MegaBlocks (Gale et al., 2022) without dropped or padded rows.
+    """
+    _check_operands(x_ND, w_EDF, offsets_E)
+    dtype = _autocast_dtype(x_ND)
+    if backend is None:
+        needs_grad = torch.is_grad_enabled() and (x_ND.requires_grad or w_EDF.requires_grad)
+        N, D = x_ND.shape
+        E, _, F = w_EDF.shape
+        backend = choose_backend(N, E, D, F, dtype=dtype, device=x_ND.device, needs_grad=needs_grad)
+    elif backend not in BACKENDS:
+        raise ValueError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+    # The weights stay in their own dtype: a backend that reads a few experts casts only those.
+    return _IMPLEMENTATIONS[backend](x_ND.to(dtype), w_EDF, offsets_E)
+
+
+def choose_backend(
+    N: int, E: int, D: int, F: int, *, dtype: torch.dtype, device: torch.device, needs_grad: bool
+) -> str:
+    """Name the fastest exact backend for a shape, from the measurements in kernels/README.md.
+
+    Args:
+        N: Rows.
+        E: Experts.
+        D: Input width.
+        F: Output width.
+        dtype: Dtype of the product.
+        device: Device of the operands.
+        needs_grad: Whether a backward pass will follow.
+
+    Returns:
+        One of ``BACKENDS``; "split" wherever the faster ones do not apply.
+    """
+    # Not measured here: gather never waits for the device, and copies fewer matrices than there are experts.
+    if device.type == "cuda" and N < E and not needs_grad:
+        return "gather"
+    if device.type == "cpu" and not needs_grad and N <= _SELECT_MAX_ROWS:
+        return "select"
+    return "grouped_mm" if grouped_mm_supports(N, D, F, dtype=dtype, device=device) else "split"
+
+
+def grouped_mm_supports(N: int, D: int, F: int, *, dtype: torch.dtype, device: torch.device) -> bool:
+    """Tell whether ``torch.nn.functional.grouped_mm`` takes this shape, forward and backward.
+
+    It needs torch 2.9 or later on CPU and compute capability 8.0 on CUDA, float32 (CPU only) or bfloat16, at least one
+    row, and widths whose rows span multiples of 16 bytes.
+    """
+    if not hasattr(functional, "grouped_mm") or dtype not in _GROUPED_MM_DTYPES or N == 0:
+        return False
+    # torch.compile's shape rule for grouped_mm refuses float32, though the CPU kernel takes it (torch 2.14).
+    if dtype == torch.float32 and torch.compiler.is_compiling():
+        return False
+    if any(width == 0 or width * dtype.itemsize % _STRIDE_BYTES for width in (D, F)):
+        return False
+    if device.type == "cuda":
+        return dtype == torch.bfloat16 and torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu"
+
+
+def require(condition: Tensor, message: str) -> None:
+    """Raise ValueError unless a boolean scalar tensor is true, without waiting for a CUDA device.
+
+    Reading a value back from a CUDA device would stop the host until every queued kernel has run, once per call and
+    so several times per layer; there, and while a graph is traced, the check is left to a device-side assertion.
+    """
+    if condition.device.type == "cpu" and not torch.compiler.is_compiling():
+        if not condition:
+            raise ValueError(message)
+    else:
+        torch._assert_async(condition, message)
+
+
+def _check_operands(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> None:
+    shapes = f"x {list(x_ND.shape)}, w {list(w_EDF.shape)}, offsets {list(offsets_E.shape)}"
+    if x_ND.ndim != 2 or w_EDF.ndim != 3 or offsets_E.ndim != 1:
+        raise ValueError(f"expected x [N, D], w [E, D, F] and offsets [E], got {shapes}")
+    if x_ND.shape[1] != w_EDF.shape[1] or offsets_E.shape[0] != w_EDF.shape[0] or w_EDF.shape[0] == 0:
+        raise ValueError(f"x [N, D], w [E, D, F] and offsets [E] must agree, with E at least 1, got {shapes}")
+    if offsets_E.dtype != torch.int32:
+        raise ValueError(f"offsets must be int32, got {offsets_E.dtype}")
+    if not x_ND.device == w_EDF.device == offsets_E.device:
+        devices = f"x {x_ND.device}, w {w_EDF.device}, offsets {offsets_E.device}"
+        raise ValueError(f"operands must share one device, got {devices}")
+    if x_ND.dtype != w_EDF.dtype and not torch.is_autocast_enabled(x_ND.device.type):
+        raise ValueError(f"x and w must share one dtype outside autocast, got {x_ND.dtype} and {w_EDF.dtype}")
+
+
+def _autocast_dtype(x_ND: Tensor) -> torch.dtype:
+    device_type = x_ND.device.type
+    # Autocast leaves float64 alone in torch.matmul too.
+    if torch.is_autocast_enabled(device_type) and x_ND.dtype != torch.float64:
+        return torch.get_autocast_dtype(device_type)
+    return x_ND.dtype
+
+
+def _require_partition(offsets_E: Tensor, N: int) -> None:
+    if offsets_E.device.type == "cpu" and not torch.compiler.is_compiling():
+        _host_bounds(offsets_E, N)  # A list is several times faster to compare than a tensor of this size.
+        return
+    starts_E = torch.cat((offsets_E.new_zeros(1), offsets_E[:-1]))
+    partition = (offsets_E >= starts_E).all() & (offsets_E[-1] == N)
+    require(partition, f"offsets must be non-decreasing from 0 and end at the number of rows, {N}")
+
+
+def _host_bounds(offsets_E: Tensor, N: int) -> list[tuple[int, int, int]]:
+    """Return (expert, start, end) of every expert that owns rows; on CUDA this waits for the device."""
+    ends = offsets_E.tolist()
+    starts = [0, *ends[:-1]]
+    if ends[-1] != N or any(end < start for start, end in zip(starts, ends, strict=True)):
+        raise ValueError(f"offsets must be non-decreasing from 0 and end at the number of rows, {N}, got {ends}")
+    return [(e, start, end) for e, (start, end) in enumerate(zip(starts, ends, strict=True)) if end > start]
+
+
+class _RowMajorGradient(torch.autograd.Function):
+    """Identity whose gradient is row-major: grouped_mm's backward refuses an expanded one, as ``y.sum()`` makes."""
+
+    @staticmethod
+    def forward(ctx: Any, y_NF: Tensor) -> Tensor:
+        return y_NF.view_as(y_NF)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _row_major(gradients[0])
+
+
+def _row_major(x: Tensor) -> Tensor:
+    # Not .contiguous(): that keeps odd strides on dimensions of size one, which grouped_mm refuses.
+    return x if _is_row_major(x) else x.clone(memory_format=torch.contiguous_format)
+
+
+def _is_row_major(x: Tensor) -> bool:
+    *_, row_stride, column_stride = x.stride()
+    return column_stride == 1 and row_stride >= x.shape[-1] and row_stride * x.element_size() % _STRIDE_BYTES == 0
+
+
+def _grouped_mm(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> Tensor:
+    N, D = x_ND.shape
+    F = w_EDF.shape[2]
+    if not grouped_mm_supports(N, D, F, dtype=x_ND.dtype, device=x_ND.device):
+        raise ValueError(f"grouped_mm does not take N={N}, D={D}, F={F}, {x_ND.dtype} on {x_ND.device}")
+    # grouped_mm itself checks nothing: offsets past the last row read memory out of bounds.
+    _require_partition(offsets_E, N)
+    w_EDF = w_EDF.to(x_ND.dtype)
+    # Matrices stored transposed, as nn.Linear stores its own, need no copy.
+    if not _is_row_major(w_EDF.transpose(1, 2)):
+        w_EDF = _row_major(w_EDF)
+    y_NF = functional.grouped_mm(_row_major(x_ND), w_EDF, offs=offsets_E)
+    rows: Tensor = _RowMajorGradient.apply(y_NF)
+    return rows
+
+
+def _split(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> Tensor:
+    bounds = _host_bounds(offsets_E, x_ND.shape[0])
+    # unbind, not w_EDF[e]: the backward of each index fills a gradient the size of all experts.
+    w_DF_of = w_EDF.to(x_ND.dtype).unbind(0)
+    if not bounds:
+        return x_ND @ w_DF_of[0]
+    x_of = x_ND.split([end - start for _, start, end in bounds])
+    return torch.cat([x_nD @ w_DF_of[e] for x_nD, (e, _, _) in zip(x_of, bounds, strict=True)])
+
+
+def _select(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> Tensor:
+    bounds = _host_bounds(offsets_E, x_ND.shape[0]) or [(0, 0, 0)]
+    products = [x_ND[start:end] @ w_EDF[e].to(x_ND.dtype) for e, start, end in bounds]
+    return products[0] if len(products) == 1 else torch.cat(products)
+
+
+def _gather(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> Tensor:
+    N = x_ND.shape[0]
+    _require_partition(offsets_E, N)
+    rows_N = torch.arange(N, dtype=torch.int32, device=x_ND.device)
+    experts_N = torch.searchsorted(offsets_E, rows_N, right=True)
+    w_NDF = w_EDF.index_select(0, experts_N).to(x_ND.dtype)
+    return torch.bmm(x_ND.unsqueeze(1), w_NDF).squeeze(1)
+
+
+_IMPLEMENTATIONS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "grouped_mm": _grouped_mm,
+    "split": _split,
+    "select": _select,
+    "gather": _gather,
+}
