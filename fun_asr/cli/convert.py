@@ -1,0 +1,71 @@
+"""`fun-asr convert`: published weights into a model directory to train from, and trained ones into a small one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group(short_help="Import Whisper weights, or shrink a trained model to int8.")
+def convert() -> None:
+    """Make model directories."""
+
+
+@convert.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.option("--tokenizer", type=click.Path(path_type=Path), required=True, help="Whisper's tokenizer.json.")
+@click.option("--ctc_text", type=click.Path(path_type=Path), required=True, help="Lower-case sentences, one a line.")
+@click.option("--ctc_vocabulary", default=1000, show_default=True, help="SentencePiece pieces of the CTC head.")
+@click.option("--config", type=click.Path(path_type=Path), required=True, help="Model config (YAML).")
+@click.option("--seed", default=0, show_default=True, help="Of the new modules' initialisation.")
+def whisper(
+    weights: Path, output_dir: Path, tokenizer: Path, ctc_text: Path, ctc_vocabulary: int, config: Path, seed: int
+) -> None:
+    """Make a model directory from the CTranslate2 file WEIGHTS of a Whisper model.
+
+    The CTC head, convolution modules, routers and routed experts are initialised; a SentencePiece vocabulary for the
+    CTC head is trained on --ctc_text.
+    """
+    import dataclasses
+
+    import torch
+
+    from fun_asr.convert.whisper import load_ctranslate2
+    from fun_asr.model.checkpoint import CTC_TOKENIZER_FILE, TOKENIZER_FILE, save_model
+    from fun_asr.model.config import ModelConfig, load_yaml
+    from fun_asr.model.fun_asr import FunASR
+    from fun_asr.text.tokenizer import train_ctc_tokenizer
+
+    model_config = load_yaml(ModelConfig, config)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / TOKENIZER_FILE).write_bytes(tokenizer.read_bytes())
+    pieces = train_ctc_tokenizer(ctc_text, output_dir / CTC_TOKENIZER_FILE, ctc_vocabulary)
+    ctc_config = dataclasses.replace(model_config.ctc, vocab_size=pieces.vocab_size)
+    model_config = dataclasses.replace(model_config, ctc=ctc_config)
+    torch.manual_seed(seed)
+    model = FunASR(model_config)
+    load_ctranslate2(model, weights)
+    save_model(output_dir, model_config, model.state_dict(), [], int8=False)
+    click.echo(output_dir)
+
+
+@convert.command()
+@click.argument("model_dir", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=click.Path(path_type=Path))
+def int8(model_dir: Path, output_dir: Path) -> None:
+    """Write MODEL_DIR with its matrices as int8 per output channel: a quarter of the size."""
+    from fun_asr.model.checkpoint import (
+        CTC_TOKENIZER_FILE,
+        TOKENIZER_FILE,
+        dequantize,
+        load_config,
+        load_stored,
+        save_model,
+    )
+
+    tokenizers = [model_dir / TOKENIZER_FILE, model_dir / CTC_TOKENIZER_FILE]
+    state = dequantize(load_stored(model_dir))
+    save_model(output_dir, load_config(model_dir), state, tokenizers, int8=True)
+    click.echo(output_dir)

@@ -1,0 +1,1 @@
+"""Importers of published weights, one module a family."""

@@ -1,0 +1,1 @@
+"""Decoding: the network's scores to tokens."""

@@ -1,0 +1,233 @@
+"""Autoregressive decoding of many segments at once: greedy and beam search over one KV cache.
+
+Shapes: B utterances still being decoded, W beam width, R = B * W rows, V vocabulary, L encoder frames, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fun_asr.model.decoder import Decoder, DecoderCache
+from fun_asr.model.encoder import length_mask
+from fun_asr.text.tokenizer import Tokenizer
+
+TOKENS_PER_SECOND = 25
+"""More than any language speaks, in Whisper's tokens; bounds the work that a loop can cause."""
+ENCODER_FRAMES_PER_SECOND = 50
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """What was decoded from one segment."""
+
+    tokens: list[int]
+    """Text tokens, without prompt and end of text."""
+    score: float
+    """Mean log-probability a token, end of text included."""
+    language: str
+    language_probability: float | None
+    """None when the language was given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateOptions:
+    """How hypotheses are searched."""
+
+    beam_size: int = 1
+    suppress: tuple[int, ...] = ()
+    """Tokens never written, beside the special ones."""
+    suppress_first: tuple[int, ...] = ()
+    """Tokens never written first."""
+    max_tokens_per_second: float = TOKENS_PER_SECOND
+
+
+@dataclass
+class _Beam:
+    """The search state of one utterance."""
+
+    index: int
+    """Its place among the inputs."""
+    limit: int
+    """Most tokens it may have."""
+    finished: list[tuple[float, list[int]]] = field(default_factory=list)
+    """Mean log-probability and tokens of the complete hypotheses."""
+
+
+def detect_languages(
+    decoder: Decoder, memory: Tensor, lengths_B: Tensor, tokenizer: Tokenizer
+) -> list[dict[str, float]]:
+    """The probability of each language for each utterance, most likely first, from the encoder's output `[B, L, D]`."""
+    cache = decoder.start(memory, length_mask(lengths_B, memory.shape[1]), rows_per_utterance=1, capacity=1)
+    return _language_probabilities(decoder, cache, tokenizer)
+
+
+def _language_probabilities(decoder: Decoder, cache: DecoderCache, tokenizer: Tokenizer) -> list[dict[str, float]]:
+    rows = len(cache.self_keys[0])
+    device = cache.self_keys[0].device
+    logits = decoder.step(torch.full((rows, 1), tokenizer.sot, device=device), cache)
+    cache.length = 0
+    codes = list(tokenizer.languages)
+    probabilities = logits[:, [tokenizer.languages[code] for code in codes]].softmax(dim=-1)
+    ranked = probabilities.sort(dim=-1, descending=True)
+    return [
+        {codes[i]: p for i, p in zip(order, values, strict=True)}
+        for order, values in zip(ranked.indices.tolist(), ranked.values.tolist(), strict=True)
+    ]
+
+
+@torch.inference_mode()
+def generate(
+    decoder: Decoder,
+    memory: Tensor,
+    lengths_B: Tensor,
+    tokenizer: Tokenizer,
+    languages: Sequence[str | None],
+    options: GenerateOptions = GenerateOptions(),  # noqa: B008  (frozen)
+) -> list[Hypothesis]:
+    """Decode a batch of encoded segments.
+
+    Arguments:
+        decoder: the decoder.
+        memory: encoder output `[B, L, D]`.
+        lengths_B: valid frames of each segment, int64 `[B]`.
+        tokenizer: gives prompts and special tokens.
+        languages: a code per segment; None detects it.
+        options: beam width and suppressed tokens.
+    """
+    width = options.beam_size
+    mask = length_mask(lengths_B, memory.shape[1])
+    limits = [int(8 + options.max_tokens_per_second * n / ENCODER_FRAMES_PER_SECOND) for n in lengths_B.tolist()]
+    prompt_length = len(tokenizer.prompt("en"))
+    room = decoder.config.max_tokens - prompt_length
+    limits = [min(limit, room) for limit in limits]
+    cache = decoder.start(memory, mask, rows_per_utterance=width, capacity=prompt_length + max(limits))
+
+    detected: list[tuple[str, float | None]] = [(language or "", None) for language in languages]
+    if None in languages:
+        ranked = _language_probabilities(decoder, cache, tokenizer)[::width]
+        for i, probabilities in enumerate(ranked):
+            if languages[i] is None:
+                detected[i] = next(iter(probabilities.items()))
+    prompts = torch.tensor([tokenizer.prompt(code) for code, _ in detected], device=memory.device)
+    logits = decoder.step(prompts.repeat_interleave(width, dim=0), cache)
+
+    banned = torch.zeros(decoder.config.vocab_size, dtype=torch.bool, device=memory.device)
+    banned[tokenizer.eot + 1 :] = True
+    banned[list(options.suppress)] = True
+    first = banned.clone()
+    first[list(options.suppress_first)] = True
+    beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
+    search = _greedy if width == 1 else _beam_search
+    best = search(decoder, cache, logits, beams, banned, first, tokenizer.eot, width)
+    return [
+        Hypothesis(tokens, score, code, probability)
+        for (score, tokens), (code, probability) in zip(best, detected, strict=True)
+    ]
+
+
+def _greedy(
+    decoder: Decoder,
+    cache: DecoderCache,
+    logits: Tensor,
+    beams: list[_Beam],
+    banned: Tensor,
+    first: Tensor,
+    eot: int,
+    width: int,
+) -> list[tuple[float, list[int]]]:
+    best: list[tuple[float, list[int]]] = [(0.0, [])] * len(beams)
+    tokens: list[list[int]] = [[] for _ in beams]
+    scores = [0.0] * len(beams)
+    block = first
+    while True:
+        logits = logits.masked_fill(block, -torch.inf)
+        block = banned
+        top = logits.max(dim=-1)
+        log_probs = (top.values - logits.logsumexp(dim=-1)).tolist()
+        chosen = top.indices.tolist()
+        kept = []
+        for row, (beam, token, log_prob) in enumerate(zip(beams, chosen, log_probs, strict=True)):
+            scores[beam.index] += log_prob
+            if token != eot:
+                tokens[beam.index].append(token)
+            written = tokens[beam.index]
+            if token == eot or len(written) >= beam.limit:
+                best[beam.index] = (scores[beam.index] / (len(written) + 1), written)
+            else:
+                kept.append(row)
+        if not kept:
+            return best
+        if len(kept) < len(beams):
+            rows = torch.tensor(kept, device=logits.device)
+            cache.select_rows(rows)
+            cache.select_utterances(rows)
+            beams = [beams[row] for row in kept]
+        logits = decoder.step(torch.tensor([[chosen[row]] for row in kept], device=logits.device), cache)
+
+
+def _beam_search(
+    decoder: Decoder,
+    cache: DecoderCache,
+    logits: Tensor,
+    beams: list[_Beam],
+    banned: Tensor,
+    first: Tensor,
+    eot: int,
+    width: int,
+) -> list[tuple[float, list[int]]]:
+    """Beam search that ends for an utterance once `width` hypotheses are complete; the best has the highest mean."""
+    device = logits.device
+    best: list[tuple[float, list[int]]] = [(0.0, [])] * len(beams)
+    tokens: list[list[list[int]]] = [[[] for _ in range(width)] for _ in beams]
+    # All rows of an utterance start equal: only the first may branch.
+    scores_BW = torch.full((len(beams), width), -torch.inf, device=device)
+    scores_BW[:, 0] = 0.0
+    block = first
+    while True:
+        log_probs = logits.masked_fill(block, -torch.inf).log_softmax(dim=-1).view(len(beams), width, -1)
+        block = banned
+        vocabulary = log_probs.shape[-1]
+        # 2 W candidates hold at least W that do not end.
+        top = (log_probs + scores_BW[..., None]).flatten(1).topk(2 * width, dim=-1)
+        next_rows: list[int] = []
+        next_tokens: list[int] = []
+        next_scores: list[list[float]] = []
+        kept: list[int] = []
+        for b, (beam, values, indices) in enumerate(
+            zip(beams, top.values.tolist(), top.indices.tolist(), strict=True)
+        ):
+            live: list[tuple[float, int, int]] = []
+            for rank, (value, index) in enumerate(zip(values, indices, strict=True)):
+                source, token = divmod(index, vocabulary)
+                if value == -torch.inf:
+                    continue
+                if token == eot:
+                    if rank < width:
+                        written = tokens[b][source]
+                        beam.finished.append((value / (len(written) + 1), written))
+                elif len(live) < width:
+                    live.append((value, source, token))
+            length = len(tokens[b][0]) + 1
+            if len(beam.finished) >= width or length >= beam.limit or not live:
+                complete = beam.finished or [(value / length, [*tokens[b][s], t]) for value, s, t in live]
+                best[beam.index] = max(complete, key=lambda hypothesis: hypothesis[0])
+                continue
+            live += [(-torch.inf, live[0][1], live[0][2])] * (width - len(live))
+            kept.append(b)
+            next_rows += [b * width + source for _, source, _ in live]
+            next_tokens += [token for _, _, token in live]
+            next_scores.append([value for value, _, _ in live])
+            tokens[b] = [[*tokens[b][source], token] for _, source, token in live]
+        if not kept:
+            return best
+        cache.select_rows(torch.tensor(next_rows, device=device))
+        if len(kept) < len(beams):
+            cache.select_utterances(torch.tensor(kept, device=device))
+            beams = [beams[b] for b in kept]
+            tokens = [tokens[b] for b in kept]
+        scores_BW = torch.tensor(next_scores, device=device)
+        logits = decoder.step(torch.tensor(next_tokens, device=device)[:, None], cache)

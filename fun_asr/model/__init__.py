@@ -1,0 +1,1 @@
+"""The recogniser's network: encoder, CTC head and mixture-of-experts decoder."""

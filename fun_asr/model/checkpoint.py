@@ -1,0 +1,153 @@
+"""Model directories: `config.json`, safetensors shards, the two tokenizers. No pickle anywhere.
+
+Weight matrices are stored int8 with one float32 scale per output channel (`NAME.scale`) or as float32; vectors,
+depth-wise kernels and the router stay float32.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.model.config import ModelConfig, from_mapping
+from fun_asr.model.encoder import sinusoids
+from fun_asr.model.fun_asr import FunASR
+
+CONFIG_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+CTC_TOKENIZER_FILE = "ctc.model"
+SHARD_BYTES = 50 * 10**6
+SCALE_SUFFIX = ".scale"
+
+_KEPT_FLOAT = ("router.", "depthwise.", "positions")
+
+
+def output_axis(name: str) -> int:
+    """The axis of a weight that counts output channels: experts are stored `[E, in, out]`, all others `[out, ...]`."""
+    return -1 if ".experts." in name else 0
+
+
+def quantize(name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric int8 per output channel: the integers, and the float32 scales shaped to broadcast over them."""
+    if output_axis(name) == -1:
+        bound = weight.abs().amax(dim=1, keepdim=True)  # [E, 1, F]
+    else:
+        bound = weight.abs().flatten(1).amax(dim=1).view(-1, *[1] * (weight.dim() - 1))
+    scale = (bound / 127).clamp(min=1e-12)
+    return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def save_model(
+    directory: Path, config: ModelConfig, state: dict[str, Tensor], tokenizers: Iterable[Path], *, int8: bool
+) -> None:
+    """Write a model directory that `load_state` and `fun-asr --model` read.
+
+    Arguments:
+        directory: created if missing; files of the same names are replaced.
+        config: the model's sizes.
+        state: parameters and buffers by name.
+        tokenizers: the `tokenizer.json` and `ctc.model` to copy in.
+        int8: store matrices as int8 per output channel instead of float32.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in tokenizers:
+        if path.resolve() != (directory / path.name).resolve():
+            shutil.copyfile(path, directory / path.name)
+    shards: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in state.items():
+        stored = {name: tensor.detach().float().contiguous()}
+        if int8 and tensor.dim() >= 2 and not any(part in name for part in _KEPT_FLOAT):
+            integers, scale = quantize(name, stored[name])
+            stored = {name: integers.contiguous(), name + SCALE_SUFFIX: scale.contiguous()}
+        added = sum(value.numel() * value.element_size() for value in stored.values())
+        if size and size + added > SHARD_BYTES:
+            shards.append({})
+            size = 0
+        shards[-1].update(stored)
+        size += added
+    for old in directory.glob("model-*.safetensors"):
+        old.unlink()
+    for number, shard in enumerate(shards, start=1):
+        path = directory / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, path.with_suffix(".tmp"))
+        path.with_suffix(".tmp").chmod(0o644)  # the library writes files that only their owner may read
+        os.replace(path.with_suffix(".tmp"), path)
+    text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+
+def load_config(directory: Path) -> ModelConfig:
+    """Read a model directory's configuration.
+
+    Raises:
+        CheckpointError: when there is none, or it is damaged.
+    """
+    path = directory / CONFIG_FILE
+    try:
+        return from_mapping(ModelConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
+    except OSError:
+        raise CheckpointError(f"{directory}: no model directory ({CONFIG_FILE} is missing)") from None
+    except (ValueError, ConfigError) as error:
+        raise CheckpointError(f"{path}: damaged configuration ({error})") from None
+
+
+def load_stored(directory: Path) -> dict[str, Tensor]:
+    """The tensors of a model directory as stored: int8 ones with their scales beside them.
+
+    Raises:
+        CheckpointError: when a shard is missing or damaged.
+    """
+    shards = sorted(directory.glob("model-*-of-*.safetensors"))
+    if not shards or len(shards) != int(shards[0].stem.rsplit("-", 1)[-1]):
+        raise CheckpointError(f"{directory}: shards of the model are missing")
+    stored: dict[str, Tensor] = {}
+    for path in shards:
+        try:
+            with safe_open(path, framework="pt") as shard:
+                for name in shard.keys():  # noqa: SIM118  (not a dict)
+                    stored[name] = shard.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: damaged ({error})") from None
+    return stored
+
+
+def dequantize(stored: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Stored tensors as parameters of type `dtype`."""
+    return {
+        name: (tensor.to(torch.float32) * stored[name + SCALE_SUFFIX]).to(dtype)
+        if name + SCALE_SUFFIX in stored
+        else tensor.to(dtype)
+        for name, tensor in stored.items()
+        if not name.endswith(SCALE_SUFFIX)
+    }
+
+
+def build_model(config: ModelConfig, state: dict[str, Tensor], where: str) -> FunASR:
+    """A `FunASR` in evaluation mode that holds `state`'s tensors themselves (nothing is initialised and overwritten).
+
+    Raises:
+        CheckpointError: when a tensor is missing, unknown or of the wrong shape.
+    """
+    with torch.device("meta"):
+        model = FunASR(config)
+    try:
+        model.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        raise CheckpointError(f"{where}: the weights do not fit the configuration ({error})") from None
+    # Buffers that are computed, not stored.
+    model.encoder.positions = sinusoids(config.encoder.max_frames, config.encoder.dim)
+    for block in model.decoder.blocks:
+        if block.ffn.router is not None:
+            block.ffn.router.load_E = torch.zeros(config.decoder.num_experts, dtype=torch.int64)
+    return model.eval()

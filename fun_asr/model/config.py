@@ -1,0 +1,146 @@
+"""Model configuration: frozen dataclasses that travel inside the checkpoint and are read from YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import yaml
+
+from fun_asr.errors import ConfigError
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Sizes of the conformer-style encoder."""
+
+    n_mels: int = 80
+    """Log-mel bins of the input."""
+    dim: int = 512
+    """Width of the residual stream."""
+    num_layers: int = 6
+    num_heads: int = 8
+    ffn_dim: int = 2048
+    conv_dim: int = 256
+    """Width of the convolution module."""
+    conv_kernel: int = 15
+    """Frames (20 ms each) that the depth-wise convolution of each block spans; 0 leaves the module out."""
+    max_frames: int = 1500
+    """Longest input in encoder frames: 1500 are 30 s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CTCConfig:
+    """Sizes of the CTC head; `vocab_size` counts the blank, which is the last index."""
+
+    vocab_size: int = 1001
+    hidden_dim: int = 512
+    kernel: int = 5
+    """Frames that each of the two stride-2 convolutions spans."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Sizes of the autoregressive mixture-of-experts decoder."""
+
+    vocab_size: int = 51_865
+    dim: int = 512
+    num_layers: int = 6
+    num_heads: int = 8
+    ffn_dim: int = 2048
+    """Hidden width of the shared expert."""
+    num_experts: int = 8
+    """Routed experts per layer; 0 leaves only the shared expert."""
+    num_experts_per_token: int = 2
+    expert_dim: int = 128
+    """Hidden width of one routed expert."""
+    max_tokens: int = 448
+    """Longest sequence, prompt included."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The whole recogniser."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    ctc: CTCConfig = field(default_factory=CTCConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+    def __post_init__(self) -> None:
+        if self.encoder.dim % self.encoder.num_heads or self.decoder.dim % self.decoder.num_heads:
+            raise ConfigError("dim must be a multiple of num_heads")
+        if self.encoder.conv_kernel and self.encoder.conv_kernel % 2 == 0:
+            raise ConfigError("encoder.conv_kernel must be odd")
+        if self.encoder.dim != self.decoder.dim:
+            raise ConfigError("encoder.dim and decoder.dim must be equal: the decoder attends to the encoder's output")
+        if self.decoder.num_experts and not 1 <= self.decoder.num_experts_per_token <= self.decoder.num_experts:
+            raise ConfigError("decoder.num_experts_per_token must lie in [1, num_experts]")
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
+    """Build a config dataclass from nested mappings.
+
+    Arguments:
+        cls: the dataclass.
+        values: keys are field names; nested dataclasses take nested mappings.
+        where: name used in error messages, e.g. the file's.
+
+    Raises:
+        ConfigError: for an unknown key, a value of the wrong type or a missing required key.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: expected a mapping, got {type(values).__name__}")
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known: {', '.join(hints)}")
+    built: dict[str, Any] = {}
+    for key, value in values.items():
+        hint = hints[key]
+        item = get_args(hint)[0] if get_origin(hint) is tuple else None
+        if dataclasses.is_dataclass(item) and isinstance(item, type) and isinstance(value, list):
+            built[key] = tuple(from_mapping(item, v, f"{where}: {key}[{i}]") for i, v in enumerate(value))
+        elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            built[key] = from_mapping(hint, value, f"{where}: {key}")
+        else:
+            built[key] = _checked(value, hint, f"{where}: {key}")
+    try:
+        return cls(**built)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 3e-4 as a string
+        try:
+            return float(value)
+        except ValueError:
+            raise ConfigError(f"{where}: expected a number, got {value!r}") from None
+    if hint in (int, float, str, bool) and (
+        not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)
+    ):
+        raise ConfigError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return tuple(value) if isinstance(value, list) else value
+
+
+def load_yaml(cls: type[T], path: Path) -> T:
+    """Read a config dataclass from a YAML file.
+
+    Raises:
+        ConfigError: when the file cannot be read, is no YAML, or does not describe `cls`.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: no valid YAML ({str(error).splitlines()[0]})") from None
+    return from_mapping(cls, values or {}, str(path))

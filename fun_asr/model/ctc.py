@@ -1,0 +1,46 @@
+"""The CTC head: a strided adaptor to 12.5 Hz and a linear layer (Graves et al. 2006).
+
+Shapes: B batch, L encoder frames (20 ms), J = ceil(L / 4) CTC frames (80 ms), D width, C vocabulary with the blank last.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fun_asr.model.config import CTCConfig
+from fun_asr.model.encoder import FeedForward, length_mask
+
+ENCODER_FRAMES_PER_CTC_FRAME = 4
+
+
+class CTCHead(nn.Module):
+    """Encoder representations to CTC log-probabilities."""
+
+    def __init__(self, config: CTCConfig, dim: int) -> None:
+        super().__init__()
+        hidden, kernel = config.hidden_dim, config.kernel
+        self.conv1 = nn.Conv1d(dim, hidden, kernel, stride=2, padding=kernel // 2)
+        self.conv2 = nn.Conv1d(hidden, hidden, kernel, stride=2, padding=kernel // 2)
+        self.ffn_norm = nn.LayerNorm(hidden)
+        self.ffn = FeedForward(hidden, 2 * hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.vocabulary = nn.Linear(hidden, config.vocab_size)
+
+    def forward(self, encoded: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities `[B, J, C]` float32, and the frame counts ceil(lengths_B / 4).
+
+        Arguments:
+            encoded: `[B, L, D]`, zero beyond each utterance's frames.
+            lengths_B: encoder frames of each utterance, int64 `[B]`.
+        """
+        x = encoded.transpose(1, 2)
+        for conv in (self.conv1, self.conv2):
+            x = F.gelu(conv(x))
+            lengths_B = (lengths_B + 1) // 2
+            mask = length_mask(lengths_B, x.shape[-1])
+            if mask is not None:
+                x = x * mask[:, None]
+        x = x.transpose(1, 2)
+        x = x + self.ffn(self.ffn_norm(x))
+        return self.vocabulary(self.norm(x)).float().log_softmax(dim=-1), lengths_B

@@ -1,0 +1,194 @@
+"""The autoregressive decoder: causal self-attention, cross-attention to the encoder and an MoE feed-forward per layer.
+
+Shapes: B utterances, W hypotheses per utterance (1 in greedy search), R = B * W rows, S tokens, L encoder frames,
+D width, H heads, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fun_asr.model.config import DecoderConfig
+from fun_asr.model.moe import MoEFeedForward
+
+
+@dataclass
+class DecoderCache:
+    """Keys and values of what was decoded so far (per hypothesis) and of the encoder's output (per utterance)."""
+
+    self_keys: list[Tensor]
+    """`[R, H, capacity, D / H]` a layer."""
+    self_values: list[Tensor]
+    cross_keys: list[Tensor]
+    """`[B, H, L, D / H]` a layer: shared by the W hypotheses of an utterance."""
+    cross_values: list[Tensor]
+    cross_mask: Tensor | None
+    """True for valid frames, `[B, 1, 1, L]`."""
+    length: int = 0
+    """Tokens cached."""
+
+    def select_rows(self, rows: Tensor) -> None:
+        """Keep or reorder hypotheses: `rows` indexes the R rows. Only the filled part is copied."""
+        for cached in (self.self_keys, self.self_values):
+            for layer, tensor in enumerate(cached):
+                kept = tensor.new_empty(len(rows), *tensor.shape[1:])
+                kept[:, :, : self.length] = tensor[:, :, : self.length].index_select(0, rows)
+                cached[layer] = kept
+
+    def select_utterances(self, utterances: Tensor) -> None:
+        """Keep some utterances' encoder keys and values: `utterances` indexes the B rows."""
+        for cached in (self.cross_keys, self.cross_values):
+            cached[:] = [tensor.index_select(0, utterances) for tensor in cached]
+        if self.cross_mask is not None:
+            self.cross_mask = self.cross_mask.index_select(0, utterances)
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention to the tokens so far."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, cache: DecoderCache | None = None, layer: int = 0) -> Tensor:
+        R, S, D = x.shape
+        q, k, v = self.qkv(x).view(R, S, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            start, end = cache.length, cache.length + S
+            cache.self_keys[layer][:, :, start:end] = k
+            cache.self_values[layer][:, :, start:end] = v
+            k, v = cache.self_keys[layer][:, :, :end], cache.self_values[layer][:, :, :end]
+        if S > 1 and k.shape[2] != S:
+            raise ValueError("several tokens at once are decoded only at the start of a sequence")
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=S > 1)
+        return self.out(y.transpose(1, 2).reshape(R, S, D))  # type: ignore[no-any-return]
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention to the encoder's output."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def keys_values(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """`[B, L, D]` to keys and values `[B, H, L, D / H]`."""
+        B, L, _ = memory.shape
+        keys, values = self.kv(memory).view(B, L, 2, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        return keys, values
+
+    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        # The W hypotheses of an utterance read the same keys: they are laid out as more queries of one row.
+        R, S, D = x.shape
+        q = self.q(x).view(len(keys), -1, self.num_heads, D // self.num_heads).transpose(1, 2)  # [B, H, W * S, D / H]
+        y = F.scaled_dot_product_attention(q, keys, values, attn_mask=mask)
+        return self.out(y.transpose(1, 2).reshape(R, S, D))  # type: ignore[no-any-return]
+
+
+class DecoderBlock(nn.Module):
+    """Pre-norm self-attention, cross-attention and MoE feed-forward, each with a residual."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.self_norm = nn.LayerNorm(config.dim)
+        self.self_attention = CausalSelfAttention(config.dim, config.num_heads)
+        self.cross_norm = nn.LayerNorm(config.dim)
+        self.cross_attention = CrossAttention(config.dim, config.num_heads)
+        self.ffn_norm = nn.LayerNorm(config.dim)
+        self.ffn = MoEFeedForward(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        mask: Tensor | None,
+        cache: DecoderCache | None = None,
+        layer: int = 0,
+    ) -> Tensor:
+        x = x + self.self_attention(self.self_norm(x), cache, layer)
+        x = x + self.cross_attention(self.cross_norm(x), keys, values, mask)
+        return x + self.ffn(self.ffn_norm(x))  # type: ignore[no-any-return]
+
+
+class TokenEmbedding(nn.Module):
+    """Token vectors, shared by the input and by the output projection."""
+
+    def __init__(self, vocab_size: int, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocab_size, dim))
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`[...]` int64 to `[..., D]`."""
+        return F.embedding(tokens, self.weight)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """`[..., D]` to `[..., V]`."""
+        return F.linear(x, self.weight)
+
+
+class Decoder(nn.Module):
+    """Tokens and the encoder's output to next-token logits."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = TokenEmbedding(config.vocab_size, config.dim)
+        self.positions = nn.Parameter(torch.zeros(config.max_tokens, config.dim))
+        self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(config.dim)
+
+    def forward(self, tokens_BS: Tensor, memory: Tensor, memory_mask: Tensor | None = None) -> Tensor:
+        """Final representations `[B, S, D]` of whole sequences; `embedding.logits` turns them into scores.
+
+        Arguments:
+            tokens_BS: int64 `[B, S]`.
+            memory: the encoder's output `[B, L, D]`.
+            memory_mask: True for its valid frames, `[B, L]`; None when all are.
+        """
+        x = self._embed(tokens_BS, 0)
+        mask = None if memory_mask is None else memory_mask[:, None, None, :]
+        for block in self.blocks:
+            keys, values = block.cross_attention.keys_values(memory)
+            x = block(x, keys, values, mask)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def start(self, memory: Tensor, memory_mask: Tensor | None, *, rows_per_utterance: int, capacity: int) -> DecoderCache:
+        """An empty cache for step-wise decoding of `capacity` tokens at most."""
+        blocks = list(self.blocks)
+        pairs = [block.cross_attention.keys_values(memory) for block in blocks]
+        heads = self.config.num_heads
+        rows = len(memory) * rows_per_utterance
+        shape = (rows, heads, min(capacity, self.config.max_tokens), self.config.dim // heads)
+        return DecoderCache(
+            self_keys=[pairs[0][0].new_empty(shape) for _ in blocks],
+            self_values=[pairs[0][0].new_empty(shape) for _ in blocks],
+            cross_keys=[keys for keys, _ in pairs],
+            cross_values=[values for _, values in pairs],
+            cross_mask=None if memory_mask is None else memory_mask[:, None, None, :],
+        )
+
+    def step(self, tokens_RS: Tensor, cache: DecoderCache) -> Tensor:
+        """Logits `[R, V]` after the last of the new tokens `[R, S]`, which are added to the cache.
+
+        S may exceed 1 only for the first call (the prompt).
+        """
+        x = self._embed(tokens_RS, cache.length)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, cache.cross_keys[layer], cache.cross_values[layer], cache.cross_mask, cache, layer)
+        cache.length += tokens_RS.shape[1]
+        return self.embedding.logits(self.norm(x[:, -1])).float()  # type: ignore[no-any-return]
+
+    def _embed(self, tokens: Tensor, start: int) -> Tensor:
+        x = self.embedding(tokens)
+        return x + self.positions[start : start + tokens.shape[1]].to(x.dtype)  # type: ignore[no-any-return]

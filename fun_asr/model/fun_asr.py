@@ -1,0 +1,26 @@
+"""The whole network: encoder, CTC head and decoder."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from fun_asr.model.config import ModelConfig
+from fun_asr.model.ctc import CTCHead
+from fun_asr.model.decoder import Decoder
+from fun_asr.model.encoder import Encoder
+
+
+class FunASR(nn.Module):
+    """Encoder, CTC head and mixture-of-experts decoder under one configuration."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.ctc = CTCHead(config.ctc, config.encoder.dim)
+        self.decoder = Decoder(config.decoder)
+
+    def encode(self, features: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-mel `[B, M, T]` and frame counts to `[B, ceil(T / 2), D]` and frame counts (`Encoder.forward`)."""
+        encoded: tuple[Tensor, Tensor] = self.encoder(features, lengths_B)
+        return encoded

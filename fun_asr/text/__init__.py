@@ -1,0 +1,1 @@
+"""Text: tokenizers now; inverse text normalization and punctuation come beside them."""

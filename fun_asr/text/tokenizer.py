@@ -1,0 +1,137 @@
+"""Tokenizers: Whisper's multilingual byte-level BPE for the decoder, SentencePiece for the CTC head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import sentencepiece
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+from fun_asr.errors import CheckpointError
+
+LANGUAGE_NAMES = {
+    "en": "english", "zh": "chinese", "de": "german", "es": "spanish", "ru": "russian", "ko": "korean",
+    "fr": "french", "ja": "japanese", "pt": "portuguese", "tr": "turkish", "pl": "polish", "ca": "catalan",
+    "nl": "dutch", "ar": "arabic", "sv": "swedish", "it": "italian", "id": "indonesian", "hi": "hindi",
+    "fi": "finnish", "vi": "vietnamese", "he": "hebrew", "uk": "ukrainian", "el": "greek", "ms": "malay",
+    "cs": "czech", "ro": "romanian", "da": "danish", "hu": "hungarian", "ta": "tamil", "no": "norwegian",
+    "th": "thai", "ur": "urdu", "hr": "croatian", "bg": "bulgarian", "lt": "lithuanian", "la": "latin",
+    "mi": "maori", "ml": "malayalam", "cy": "welsh", "sk": "slovak", "te": "telugu", "fa": "persian",
+    "lv": "latvian", "bn": "bengali", "sr": "serbian", "az": "azerbaijani", "sl": "slovenian", "kn": "kannada",
+    "et": "estonian", "mk": "macedonian", "br": "breton", "eu": "basque", "is": "icelandic", "hy": "armenian",
+    "ne": "nepali", "mn": "mongolian", "bs": "bosnian", "kk": "kazakh", "sq": "albanian", "sw": "swahili",
+    "gl": "galician", "mr": "marathi", "pa": "punjabi", "si": "sinhala", "km": "khmer", "sn": "shona",
+    "yo": "yoruba", "so": "somali", "af": "afrikaans", "oc": "occitan", "ka": "georgian", "be": "belarusian",
+    "tg": "tajik", "sd": "sindhi", "gu": "gujarati", "am": "amharic", "yi": "yiddish", "lo": "lao",
+    "uz": "uzbek", "fo": "faroese", "ht": "haitian creole", "ps": "pashto", "tk": "turkmen", "nn": "nynorsk",
+    "mt": "maltese", "sa": "sanskrit", "lb": "luxembourgish", "my": "myanmar", "bo": "tibetan", "tl": "tagalog",
+    "mg": "malagasy", "as": "assamese", "tt": "tatar", "haw": "hawaiian", "ln": "lingala", "ha": "hausa",
+    "ba": "bashkir", "jw": "javanese", "su": "sundanese",
+}  # fmt: skip
+"""The languages of Whisper's vocabulary by their codes."""
+
+_ALIASES = {"yue": "zh", "jv": "jw", "nb": "no", "fil": "tl", "iw": "he", "in": "id"}
+
+
+def language_code(language: str) -> str | None:
+    """The code of a language given by code or English name, any case; None when it is unknown.
+
+    >>> language_code("German"), language_code("en"), language_code("klingon")
+    ('de', 'en', None)
+    """
+    lowered = language.strip().lower()
+    if lowered in LANGUAGE_NAMES:
+        return lowered
+    if lowered in _ALIASES:
+        return _ALIASES[lowered]
+    return next((code for code, name in LANGUAGE_NAMES.items() if name == lowered), None)
+
+
+class Tokenizer:
+    """The decoder's tokens: text and the special tokens that choose language and task.
+
+    Arguments:
+        path: a `tokenizer.json` of the tokenizers library with Whisper's special tokens.
+
+    Raises:
+        CheckpointError: when the file cannot be read or lacks a special token.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._tokenizer = HuggingFaceTokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise CheckpointError(f"{path}: no tokenizer ({error})") from None
+        self._path = path
+        self.sot = self._special("<|startoftranscript|>")
+        self.eot = self._special("<|endoftext|>")
+        self.transcribe = self._special("<|transcribe|>")
+        self.no_timestamps = self._special("<|notimestamps|>")
+
+    def _special(self, token: str) -> int:
+        number = self._tokenizer.token_to_id(token)
+        if number is None:
+            raise CheckpointError(f"{self._path}: no token {token}")
+        return int(number)
+
+    @cached_property
+    def languages(self) -> dict[str, int]:
+        """Language code to its token."""
+        ids = {code: self._tokenizer.token_to_id(f"<|{code}|>") for code in LANGUAGE_NAMES}
+        return {code: number for code, number in ids.items() if number is not None}
+
+    def prompt(self, language: str) -> list[int]:
+        """The tokens that start a transcript in `language` (a code)."""
+        return [self.sot, self.languages[language], self.transcribe, self.no_timestamps]
+
+    def encode(self, text: str) -> list[int]:
+        """Text to tokens, as written after the prompt: with a leading space, no special tokens."""
+        text = text.strip()
+        return list(self._tokenizer.encode(" " + text, add_special_tokens=False).ids) if text else []
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Tokens to text, special tokens and outer spaces left out."""
+        return str(self._tokenizer.decode([t for t in tokens if t < self.eot], skip_special_tokens=True)).strip()
+
+
+class CTCTokenizer:
+    """The CTC head's vocabulary of lower-case spoken text; the blank is the index after its last piece.
+
+    Raises:
+        CheckpointError: when the SentencePiece model cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (OSError, RuntimeError) as error:
+            raise CheckpointError(f"{path}: no SentencePiece model ({error})") from None
+        self.blank = int(self._pieces.get_piece_size())
+        self.vocab_size = self.blank + 1
+
+    def encode(self, text: str) -> list[int]:
+        """Lower-case words to tokens."""
+        return [int(token) for token in self._pieces.encode(text)]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Tokens, blanks left out, to text."""
+        return str(self._pieces.decode([int(token) for token in tokens if token != self.blank]))
+
+
+def train_ctc_tokenizer(text: Path, output: Path, pieces: int) -> CTCTokenizer:
+    """Train a SentencePiece unigram model of `pieces` pieces on lower-case sentences and write it to `output`."""
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text),
+        model_prefix=str(output.with_suffix("")),
+        vocab_size=pieces,
+        model_type="unigram",
+        character_coverage=1.0,
+        bos_id=-1,
+        eos_id=-1,
+        num_threads=1,
+        minloglevel=2,
+    )
+    output.with_suffix(".vocab").unlink()
+    return CTCTokenizer(output)
