@@ -1,0 +1,1 @@
+"""Training: manifests, augmentation, losses and the loop."""

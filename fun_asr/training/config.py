@@ -1,0 +1,82 @@
+"""Training configuration, read from YAML."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fun_asr.errors import ConfigError
+from fun_asr.training.augment import AugmentConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A manifest and how often an epoch passes over it."""
+
+    manifest: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevSet:
+    """A manifest whose WER is measured at every checkpoint."""
+
+    manifest: str
+    utterances: int = 0
+    """Only this many, evenly spread; 0 takes all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay."""
+
+    learning_rate: float = 2e-5
+    """Peak, for weights that come trained."""
+    new_learning_rate: float = 3e-4
+    """Peak, for convolution modules, routers and routed experts."""
+    ctc_learning_rate: float = 1e-3
+    """Peak, for the CTC head."""
+    final_ratio: float = 0.05
+    """Learning rates end at this part of their peak."""
+    warmup_steps: int = 50
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run; relative paths are relative to the YAML file."""
+
+    init: str
+    """Model directory to start from; its tokenizers are kept."""
+    output_dir: str
+    train: tuple[Source, ...]
+    dev: tuple[DevSet, ...] = ()
+    noise_dir: str = ""
+    """Recordings mixed in as noise; empty: none."""
+    steps: int = 1000
+    batch_seconds: float = 80.0
+    """Audio of one step, padding included."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    ctc_weight: float = 0.3
+    label_smoothing: float = 0.0
+    freeze: tuple[str, ...] = ()
+    """Parameters whose names start so are not trained."""
+    balance_rate: float = 1e-3
+    """Step of the routers' balancing bias."""
+    checkpoint_minutes: float = 5.0
+    average: int = 5
+    """Checkpoints kept, and averaged at the end."""
+    precision: str = "auto"
+    """auto, float32 or bfloat16 (autocast)."""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise ConfigError("train: no manifests")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ConfigError(f"precision: expected auto, float32 or bfloat16, got {self.precision!r}")
+        if self.steps < 1 or self.average < 1 or self.batch_seconds <= 0:
+            raise ConfigError("steps, average and batch_seconds must be positive")

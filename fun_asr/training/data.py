@@ -1,0 +1,246 @@
+"""Training data: JSONL manifests in NeMo's keys, length-bucketed batches, a background loader that resumes exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fun_asr.audio.decode import SAMPLE_RATE, decode
+from fun_asr.audio.features import log_mel
+from fun_asr.errors import FunASRError, ManifestError
+from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.training.augment import AugmentConfig, Wave, augment_wave, spec_augment
+
+IGNORED = -100
+"""Label of decoder positions that are not trained: the prompt and the padding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One line of a manifest."""
+
+    audio_filepath: Path
+    duration: float
+    """Seconds."""
+    text: str
+    """Spoken form, lower case: the CTC target. Empty with a non-empty `written`: no CTC target."""
+    written: str
+    """Formatted form: the decoder's target."""
+    language: str = "en"
+    offset: float = 0.0
+    """Seconds into the file."""
+
+
+def read_manifest(path: Path) -> list[Utterance]:
+    """Read a JSONL manifest; audio paths are relative to it.
+
+    Raises:
+        ManifestError: when the file cannot be read or a line is not an object with the needed keys.
+    """
+    utterances = []
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    row = json.loads(line)
+                    text = str(row.get("text", ""))
+                    utterances.append(
+                        Utterance(
+                            audio_filepath=path.parent / row["audio_filepath"],
+                            duration=float(row["duration"]),
+                            text=text,
+                            written=str(row.get("written") or text),
+                            language=str(row.get("language", "en")),
+                            offset=float(row.get("offset", 0.0)),
+                        )
+                    )
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise ManifestError(f"{path}:{number}: no utterance ({error!r})") from None
+    except OSError as error:
+        raise ManifestError(f"{path}: {error.strerror}") from None
+    if not utterances:
+        raise ManifestError(f"{path}: no utterances")
+    return utterances
+
+
+def load_wave(utterance: Utterance) -> Wave:
+    """Decode an utterance's samples.
+
+    Raises:
+        AudioDecodeError: as `decode`.
+    """
+    wave = decode(utterance.audio_filepath)
+    if utterance.offset or len(wave) > (utterance.duration + 1) * SAMPLE_RATE:
+        start = round(utterance.offset * SAMPLE_RATE)
+        wave = wave[start : start + round(utterance.duration * SAMPLE_RATE)]
+    return wave
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B utterances ready for the network."""
+
+    features: Tensor
+    """Log-mel `[B, M, T]`."""
+    lengths_B: Tensor
+    """Log-mel frames, int64."""
+    tokens_BS: Tensor
+    """Decoder input, int64."""
+    labels_BS: Tensor
+    """Decoder targets, `IGNORED` where there is none."""
+    ctc_labels: list[Tensor]
+    """CTC targets, one int64 vector an utterance."""
+    ctc_rows: Tensor
+    """True for the utterances that have a CTC target, bool `[B]`."""
+    seconds: float
+    """Audio in the batch, padding left out."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its network inputs on `device`."""
+        moved = {
+            name: getattr(self, name).to(device)
+            for name in ("features", "lengths_B", "tokens_BS", "labels_BS", "ctc_rows")
+        }
+        return dataclasses.replace(self, **moved)
+
+
+def plan_epoch(
+    sources: Sequence[tuple[Sequence[Utterance], float]], batch_seconds: float, seed: int, epoch: int
+) -> list[list[Utterance]]:
+    """Batches of one epoch: utterances of like length together, padded size at most `batch_seconds`, shuffled.
+
+    Arguments:
+        sources: utterances with their weight: how often each is seen an epoch (2.5: all twice, a random half thrice).
+        batch_seconds: seconds a batch spans, padding included.
+        seed, epoch: the same pair gives the same plan.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    chosen: list[Utterance] = []
+    for utterances, weight in sources:
+        whole = int(weight)
+        chosen += list(utterances) * whole
+        extra = round((weight - whole) * len(utterances))
+        chosen += [utterances[i] for i in rng.permutation(len(utterances))[:extra]]
+    jitter = rng.uniform(0.9, 1.1, len(chosen))
+    order = np.argsort([u.duration * j for u, j in zip(chosen, jitter, strict=True)], kind="stable")
+    batches: list[list[Utterance]] = [[]]
+    longest = 0.0
+    for index in order:
+        utterance = chosen[index]
+        longest = max(longest, utterance.duration)
+        if batches[-1] and longest * (len(batches[-1]) + 1) > batch_seconds:
+            batches.append([])
+            longest = utterance.duration
+        batches[-1].append(utterance)
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+class Collator:
+    """Turns planned batches into tensors: decoding, augmentation, features, labels."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        ctc_tokenizer: CTCTokenizer,
+        *,
+        n_mels: int,
+        max_tokens: int,
+        max_seconds: float = 30.0,
+        augment: AugmentConfig | None = None,
+        noises: Sequence[Wave] = (),
+    ) -> None:
+        self.tokenizer, self.ctc_tokenizer = tokenizer, ctc_tokenizer
+        self.n_mels, self.max_tokens, self.max_samples = n_mels, max_tokens, round(max_seconds * SAMPLE_RATE)
+        self.augment, self.noises = augment, noises
+
+    def __call__(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> Batch | None:
+        """The batch, less the utterances that do not fit or cannot be decoded; None when nothing is left."""
+        waves, kept = [], []
+        for utterance in utterances:
+            try:
+                wave = load_wave(utterance)
+            except FunASRError:
+                continue
+            if self.augment is not None:
+                wave = augment_wave(wave, self.noises, self.augment, rng)
+            if 0 < len(wave) <= self.max_samples:
+                waves.append(wave)
+                kept.append(utterance)
+        if not kept:
+            return None
+        features, lengths_B = log_mel(waves, n_mels=self.n_mels)
+        if self.augment is not None:
+            spec_augment(features, lengths_B.tolist(), self.augment, rng)
+        inputs, labels = [], []
+        for utterance in kept:
+            prompt = self.tokenizer.prompt(utterance.language)
+            written = self.tokenizer.encode(utterance.written)[: self.max_tokens - len(prompt)]
+            inputs.append(torch.tensor(prompt + written))
+            labels.append(torch.tensor([IGNORED] * (len(prompt) - 1) + written + [self.tokenizer.eot]))
+        return Batch(
+            features=features,
+            lengths_B=lengths_B,
+            tokens_BS=torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=self.tokenizer.eot),
+            labels_BS=torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+            ctc_labels=[torch.tensor(self.ctc_tokenizer.encode(u.text), dtype=torch.int64) for u in kept],
+            ctc_rows=torch.tensor([bool(u.text) or not u.written for u in kept]),
+            seconds=sum(len(wave) for wave in waves) / SAMPLE_RATE,
+        )
+
+
+class Loader:
+    """Batches of one epoch from position `start` on, made ahead by one background thread.
+
+    Each batch has its own random generator, seeded by (seed, epoch, index): a run that resumes at batch k sees what an
+    uninterrupted run sees there.
+    """
+
+    def __init__(self, plan: Sequence[Sequence[Utterance]], collate: Collator, *, seed: int, epoch: int, start: int) -> None:
+        self._plan, self._collate = plan, collate
+        self._seed, self._epoch, self._start = seed, epoch, start
+
+    def __iter__(self) -> Iterator[tuple[int, Batch]]:
+        ready: queue.Queue[tuple[int, Batch] | BaseException | None] = queue.Queue(maxsize=4)
+        stopped = threading.Event()
+
+        def put(item: tuple[int, Batch] | BaseException | None) -> None:
+            while not stopped.is_set():
+                try:
+                    return ready.put(item, timeout=0.2)
+                except queue.Full:
+                    continue
+
+        def work() -> None:
+            try:
+                for index in range(self._start, len(self._plan)):
+                    if stopped.is_set():
+                        return
+                    rng = np.random.default_rng([self._seed, self._epoch, index])
+                    batch = self._collate(self._plan[index], rng)
+                    if batch is not None:
+                        put((index, batch))
+                put(None)
+            except BaseException as error:  # handed to the consumer, which raises it
+                put(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            stopped.set()
+            thread.join()

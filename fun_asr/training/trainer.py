@@ -1,0 +1,296 @@
+"""The training loop: joint loss, checkpoints, exact resume, averaging."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fun_asr.audio.decode import decode
+from fun_asr.convert.whisper import NEW_MODULES
+from fun_asr.decoding import ctc
+from fun_asr.decoding.generate import generate
+from fun_asr.errors import CheckpointError
+from fun_asr.model.checkpoint import (
+    CTC_TOKENIZER_FILE,
+    TOKENIZER_FILE,
+    build_model,
+    dequantize,
+    load_config,
+    load_stored,
+    save_model,
+)
+from fun_asr.model.precision import bfloat16_is_fast
+from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.training.config import OptimizerConfig, TrainConfig
+from fun_asr.training.data import Batch, Collator, Loader, Utterance, plan_epoch, read_manifest
+from fun_asr.training.losses import joint_loss
+
+MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+class Trainer:
+    """Trains the model of a config and writes a model directory `final` into its output folder.
+
+    Arguments:
+        config: what to train, on what and how long.
+        base: folder that the config's relative paths are relative to.
+
+    Raises:
+        CheckpointError, ManifestError, ConfigError: when an input is missing or damaged.
+    """
+
+    def __init__(self, config: TrainConfig, base: Path) -> None:
+        self.config = config
+        self.output = base / config.output_dir
+        init = base / config.init
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.tokenizer_files = [init / TOKENIZER_FILE, init / CTC_TOKENIZER_FILE]
+        self.tokenizer = Tokenizer(self.tokenizer_files[0])
+        self.ctc_tokenizer = CTCTokenizer(self.tokenizer_files[1])
+        self.model = build_model(load_config(init), dequantize(load_stored(init)), str(init))
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(self.device)
+        self.sources = [(read_manifest(base / source.manifest), source.weight) for source in config.train]
+        self.dev = {Path(d.manifest).stem: _spread(read_manifest(base / d.manifest), d.utterances) for d in config.dev}
+        noises = [decode(path) for path in _audio_files(base / config.noise_dir)] if config.noise_dir else []
+        encoder = self.model.config.encoder
+        sizes = {"n_mels": encoder.n_mels, "max_tokens": self.model.config.decoder.max_tokens}
+        self.collate = Collator(self.tokenizer, self.ctc_tokenizer, augment=config.augment, noises=noises, **sizes)
+        self.collate_dev = Collator(self.tokenizer, self.ctc_tokenizer, **sizes)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(not name.startswith(tuple(config.freeze)) if config.freeze else True)
+        self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.optimizer), fused=True)
+        automatic = config.precision == "auto" and bfloat16_is_fast(self.device)
+        self.autocast = config.precision == "bfloat16" or automatic
+        self.step = self.epoch = self.position = 0
+        self.seconds = 0.0
+
+    def run(self) -> Path:
+        """Train to the last step, resuming from the newest checkpoint if there is one; returns the model directory."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        self.model.train()
+        began = saved = time.monotonic()
+        seconds_before = self.seconds
+        recent: list[tuple[float, float]] = []
+        for batch in self._batches():
+            self._set_learning_rates()
+            losses = self._train_step(batch)
+            recent.append(losses)
+            self.step += 1
+            self.seconds += batch.seconds
+            if self.step % 10 == 0:
+                rate = (self.seconds - seconds_before) / (time.monotonic() - began)
+                self._log(recent, rate)
+                recent = []
+            last = self.step >= self.config.steps
+            if last or time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+                self.save_checkpoint()
+                self._measure()
+                saved = time.monotonic()
+            if last:
+                break
+        return self.finish()
+
+    def _batches(self) -> Iterator[Batch]:
+        while True:
+            seed = self.config.seed
+            plan = plan_epoch(self.sources, self.config.batch_seconds, seed, self.epoch)
+            loader = Loader(plan, self.collate, seed=seed, epoch=self.epoch, start=self.position)
+            for index, batch in loader:
+                self.position = index + 1
+                yield batch
+            self.epoch, self.position = self.epoch + 1, 0
+
+    def _train_step(self, batch: Batch) -> tuple[float, float]:
+        batch = batch.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+            losses = joint_loss(
+                self.model,
+                batch,
+                ctc_weight=self.config.ctc_weight,
+                label_smoothing=self.config.label_smoothing,
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
+        if bool(norm.isfinite()):
+            self.optimizer.step()
+        for block in self.model.decoder.blocks:
+            if block.ffn.router is not None:
+                block.ffn.router.rebalance(self.config.balance_rate)
+        return float(losses.decoder.detach()), float(losses.ctc.detach())
+
+    def _set_learning_rates(self) -> None:
+        optimizer = self.config.optimizer
+        progress = min(1.0, self.step / self.config.steps)
+        decay = optimizer.final_ratio + (1 - optimizer.final_ratio) * 0.5 * (1 + math.cos(math.pi * progress))
+        factor = decay * min(1.0, (self.step + 1) / max(1, optimizer.warmup_steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+
+    def _log(self, recent: Sequence[tuple[float, float]], rate: float) -> None:
+        decoder = sum(x for x, _ in recent) / len(recent)
+        ctc_loss = sum(x for _, x in recent) / len(recent)
+        learning_rate = self.optimizer.param_groups[0]["lr"]
+        row = {
+            "step": self.step,
+            "epoch": self.epoch,
+            "decoder_loss": round(decoder, 4),
+            "ctc_loss": round(ctc_loss, 4),
+            "learning_rate": f"{learning_rate:.3g}",
+            "hours": round(self.seconds / 3600, 3),
+            "hours_per_hour": round(rate, 1),
+        }
+        _append_csv(self.output / "log.csv", row)
+        line = (
+            f"step {self.step}/{self.config.steps}  loss {decoder:.3f}  ctc {ctc_loss:.3f}  lr {learning_rate:.2e}  "
+            f"{self.seconds / 3600:.2f} h seen, {rate:.1f} audio h/h"
+        )
+        print(line, file=sys.stderr, flush=True)
+
+    def _measure(self) -> None:
+        if not self.dev:
+            return
+        self.model.eval()
+        for name, utterances in self.dev.items():
+            wer, ctc_wer = self.evaluate(utterances)
+            row = {"step": self.step, "set": name, "wer": round(wer, 2), "ctc_wer": round(ctc_wer, 2)}
+            _append_csv(self.output / "dev.csv", row)
+            message = f"step {self.step}  dev {name}: WER {wer:.2f} %  CTC {ctc_wer:.2f} %"
+            print(message, file=sys.stderr, flush=True)
+        self.model.train()
+
+    @torch.inference_mode()
+    def evaluate(self, utterances: Sequence[Utterance]) -> tuple[float, float]:
+        """WER of greedy decoding and of CTC in percent, after Whisper's English normaliser."""
+        import jiwer
+        from whisper_normalizer.english import EnglishTextNormalizer
+
+        normalize = EnglishTextNormalizer()
+        references, written, spoken = [], [], []
+        ordered = sorted(utterances, key=lambda u: u.duration)
+        for start in range(0, len(ordered), 16):
+            rows = ordered[start : start + 16]
+            batch = self.collate_dev(rows, np.random.default_rng(0))
+            if batch is None:
+                continue
+            batch = batch.to(self.device)
+            encoded, lengths_B = self.model.encode(batch.features, batch.lengths_B)
+            languages = [u.language for u in rows]
+            hypotheses = generate(self.model.decoder, encoded, lengths_B, self.tokenizer, languages)
+            log_probs, ctc_lengths_B = self.model.ctc(encoded, lengths_B)
+            references += [normalize(u.text) or "-" for u in rows]
+            written += [normalize(self.tokenizer.decode(h.tokens)) for h in hypotheses]
+            tokens = ctc.greedy(log_probs, ctc_lengths_B, self.ctc_tokenizer.blank)
+            spoken += [normalize(self.ctc_tokenizer.decode(t)) for t in tokens]
+        return 100 * jiwer.wer(references, written), 100 * jiwer.wer(references, spoken)
+
+    def save_checkpoint(self) -> None:
+        """Write the state of the run; the folder appears whole or not at all, older ones keep only their weights."""
+        folder = self.output / f"checkpoint-{self.step:07d}"
+        unfinished = folder.with_suffix(".tmp")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        save_file(self.model.state_dict(), unfinished / MODEL_FILE)
+        moments: dict[str, Tensor] = {}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                moments[f"{name}:{key}"] = value
+        save_file(moments, unfinished / OPTIMIZER_FILE)
+        state = {"step": self.step, "epoch": self.epoch, "position": self.position, "seconds": self.seconds}
+        (unfinished / STATE_FILE).write_text(json.dumps(state))
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(unfinished, folder)
+        kept = self._checkpoints()
+        for old in kept[:-1]:
+            (old / OPTIMIZER_FILE).unlink(missing_ok=True)
+        for old in kept[: -self.config.average]:
+            shutil.rmtree(old)
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(path for path in self.output.glob("checkpoint-*") if path.suffix != ".tmp")
+
+    def _resume(self) -> None:
+        checkpoints = self._checkpoints()
+        if not checkpoints:
+            return
+        newest = checkpoints[-1]
+        try:
+            state = json.loads((newest / STATE_FILE).read_text())
+            self.model.load_state_dict(load_file(newest / MODEL_FILE))
+            moments = load_file(newest / OPTIMIZER_FILE)
+            self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
+            self.seconds = state["seconds"]
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            raise CheckpointError(f"{newest}: damaged checkpoint ({error}); delete it to resume before it") from None
+        parameters = dict(self.model.named_parameters())
+        for key, value in moments.items():
+            name, _, moment = key.rpartition(":")
+            self.optimizer.state[parameters[name]][moment] = value.to(parameters[name].device if value.dim() else "cpu")
+        print(f"resuming {newest} at step {self.step}", file=sys.stderr, flush=True)
+
+    def finish(self) -> Path:
+        """Average the kept checkpoints, measure and write them as a float32 model directory `final`."""
+        checkpoints = self._checkpoints()
+        total: dict[str, Tensor] = {}
+        for path in checkpoints:
+            for name, tensor in load_file(path / MODEL_FILE).items():
+                total[name] = total[name] + tensor if name in total else tensor.clone()
+        mean = {name: (t / len(checkpoints)).to(t.dtype) for name, t in total.items()}
+        self.model.load_state_dict(mean)
+        print(f"averaged {len(checkpoints)} checkpoints", file=sys.stderr, flush=True)
+        self._measure()
+        final = self.output / "final"
+        save_model(final, self.model.config, self.model.state_dict(), self.tokenizer_files, int8=False)
+        return final
+
+
+def _parameter_groups(model: torch.nn.Module, config: OptimizerConfig) -> list[dict[str, object]]:
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if name.startswith("ctc."):
+            peak = config.ctc_learning_rate
+        elif any(part in name for part in NEW_MODULES):
+            peak = config.new_learning_rate
+        else:
+            peak = config.learning_rate
+        decay = config.weight_decay if parameter.dim() > 1 else 0.0
+        groups.setdefault((peak, decay), []).append(parameter)
+    ordered = sorted(groups.items(), key=lambda item: item[0])
+    return [{"params": p, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), p in ordered]
+
+
+def _spread(utterances: list[Utterance], count: int) -> list[Utterance]:
+    if not count or count >= len(utterances):
+        return utterances
+    return [utterances[i * len(utterances) // count] for i in range(count)]
+
+
+def _audio_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix in {".wav", ".flac", ".opus", ".ogg", ".mp3"})
+
+
+def _append_csv(path: Path, row: dict[str, object]) -> None:
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
