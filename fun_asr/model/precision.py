@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 
 import torch
 
+from fun_asr.errors import ConfigError
 
-class ComputeType(str, Enum):
+
+class ComputeType(StrEnum):
     """Arithmetic of the matrix products."""
 
     FLOAT32 = "float32"
@@ -18,8 +20,43 @@ class ComputeType(str, Enum):
 def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 matrices itself; elsewhere they are many times slower than float32."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     if device.type == "cpu":
         checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
         return any(check is not None and check() for check in checks)
     return False
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of a name such as "cpu" or "cuda:1"; "auto" is CUDA where there is one, else the CPU.
+
+    Raises:
+        ConfigError: when there is no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError
+        return device
+    except (RuntimeError, AssertionError, NotImplementedError):
+        raise ConfigError(f"device {name!r} is unknown or not available here; use auto, cpu or cuda") from None
+
+
+def resolve_compute_type(name: str, device: torch.device) -> ComputeType:
+    """The arithmetic of a name; "auto" is bfloat16 where the device multiplies it, else int8 on the CPU.
+
+    Raises:
+        ConfigError: when the name is unknown.
+    """
+    if name == "auto":
+        if bfloat16_is_fast(device):
+            return ComputeType.BFLOAT16
+        return ComputeType.INT8 if device.type == "cpu" else ComputeType.FLOAT32
+    try:
+        return ComputeType(name)
+    except ValueError:
+        choices = ", ".join(kind.value for kind in ComputeType)
+        raise ConfigError(f"compute type {name!r} is unknown; use auto, {choices}") from None

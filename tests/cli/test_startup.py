@@ -95,7 +95,7 @@ def test_dash_and_underscore_are_the_same_in_options(
 
 
 def test_an_error_is_one_line_on_stderr(add_command: Callable[[click.Command], None]) -> None:
-    add_command(failing_command(FunASRError("talk.wav", "not audio;\nconvert it first")))
+    add_command(failing_command(FunASRError("talk.wav: not audio;\nconvert it first")))
     result = CliRunner().invoke(main, ["fail"])
     assert result.exit_code == 1
     assert result.stdout == ""

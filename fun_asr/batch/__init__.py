@@ -1,0 +1,1 @@
+"""Many recordings: finding them, and writing what was transcribed."""

@@ -1,0 +1,255 @@
+"""`fun-asr transcribe PATH...`: the text of recordings, to standard output or into files."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Never
+
+import click
+
+from fun_asr.errors import AudioDecodeError, FunASRError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from fun_asr.batch.discover import Inputs
+    from fun_asr.transcriber import Decoding, Transcriber
+    from fun_asr.transcript import Transcript
+
+# What stops every file that is still to be written, and not only one with an odd name.
+_FATAL_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+@click.command(short_help="Transcribe audio and video files.")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.option("-m", "--model", "model_dir", type=click.Path(path_type=Path), help="Model directory. [default: bundled]")
+@click.option("-l", "--language", default="auto", show_default=True, help="Code or name, such as de or German.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--compute_type",
+    type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Arithmetic of the network; int8 is for the CPU.",
+)
+@click.option(
+    "--batch_size",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Most segments (of up to 30 s) recognised at once.",
+)
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the network. [default: torch's]")
+@click.option(
+    "--decoding",
+    type=click.Choice(["generate", "ctc"]),
+    default="generate",
+    show_default=True,
+    help="ctc is faster and writes bare lower-case words.",
+)
+@click.option("--beam_size", type=click.IntRange(min=1), help="Hypotheses kept by generate. [default: 1, greedy]")
+@click.option("-o", "--output_dir", type=click.Path(path_type=Path), help="Write a file for each recording in here.")
+@click.option(
+    "-f", "--output_format", type=click.Choice(["txt", "json"]), default="txt", show_default=True, help="Of the output."
+)
+def transcribe(
+    paths: tuple[str, ...],
+    model_dir: Path | None,
+    language: str,
+    device: str,
+    compute_type: str,
+    batch_size: int,
+    threads: int,
+    decoding: Decoding,
+    beam_size: int | None,
+    output_dir: Path | None,
+    output_format: str,
+) -> None:
+    """Transcribe audio and video files. A folder stands for all recordings in it and below; - is standard input.
+
+    \b
+    Without --output_dir the text goes to standard output:
+      one file            its text
+      several, or folders PATH, a tab, the text: one line a file
+      -f json             one JSON object a line
+    With it, every recording gets a file: talk.wav becomes talk.txt, or talk.wav.txt where there is also a talk.mp3;
+    the folders below the common folder of all PATHs are kept.
+
+    Exit status: 0 all transcribed, 1 some or all failed (each with a line on standard error), 2 wrong usage.
+    """
+    from fun_asr.text.tokenizer import language_code
+
+    if decoding == "ctc" and beam_size is not None:
+        raise click.UsageError("--beam_size belongs to --decoding generate; ctc is greedy")
+    code = None if language == "auto" else language_code(language)
+    if language != "auto" and code is None:
+        raise click.BadParameter(f"unknown language {language!r}; use auto, a code or a name", param_hint="--language")
+
+    from fun_asr.batch.discover import find_recordings
+    from fun_asr.model.precision import resolve_device
+    from fun_asr.transcriber import load_model
+
+    try:
+        resolve_device(device)
+    except FunASRError as error:
+        raise click.BadParameter(str(error), param_hint="--device") from None
+    inputs = find_recordings(paths)
+    # Before the model is loaded, so that a mistyped folder shows at once.
+    output = _Output(inputs, output_dir, output_format, bare=len(paths) == 1 and not os.path.isdir(paths[0]))
+    if inputs.recordings:
+        transcriber = load_model(model_dir, device=device, compute_type=compute_type, threads=threads)
+        if code is not None and code not in transcriber.languages:
+            raise click.BadParameter(f"the model does not know {language!r}", param_hint="--language")
+        _run(transcriber, inputs, output, code, decoding, beam_size or 1, batch_size)
+    if output.failed and output.total > 1:
+        click.echo(f"fun-asr: {output.failed} of {output.total} failed", err=True)
+    if output.failed:
+        click.get_current_context().exit(1)
+
+
+class _Output:
+    """Puts results where they belong and counts what failed.
+
+    Raises:
+        FunASRError: when the output folder cannot be made or written to.
+    """
+
+    def __init__(self, inputs: Inputs, output_dir: Path | None, output_format: str, *, bare: bool) -> None:
+        from fun_asr.batch.discover import output_paths
+        from fun_asr.batch.writers import WRITERS
+
+        self._writer = WRITERS[output_format]
+        self._json = output_format == "json"
+        self._bare = bare
+        self._places = None if output_dir is None else output_paths(inputs, output_dir, self._writer.extension)
+        if output_dir is not None:
+            _make_writable(output_dir)
+        self.total = len(inputs.recordings) + len(inputs.failures)
+        self.failed = 0
+        for error in inputs.failures:
+            self.fail(error)
+
+    def fail(self, error: FunASRError) -> None:
+        """Report a recording's failure on standard error."""
+        self.failed += 1
+        click.echo(f"fun-asr: error: {' '.join(str(error).splitlines())}", err=True)
+
+    def write(self, transcript: Transcript) -> None:
+        """Print a transcript, or write its file.
+
+        Raises:
+            OSError: when standard output is closed, or nothing can be written any more.
+        """
+        assert transcript.path is not None
+        if self._places is None:
+            click.echo(self._line(transcript), nl=False)
+            return
+        place = self._places[transcript.path]
+        try:
+            self._writer.write(transcript, place)
+        except OSError as error:
+            if error.errno in _FATAL_WRITE_ERRORS:
+                raise
+            self.fail(FunASRError(f"{place}: {error.strerror or error}"))
+
+    def _line(self, transcript: Transcript) -> bytes:
+        from fun_asr.batch.writers import json_line
+
+        if self._json:
+            return json_line(transcript)
+        text = transcript.text.encode()
+        if self._bare:
+            return text + b"\n"
+        assert transcript.path is not None
+        # A name is bytes that need not be UTF-8; it stays one field of one line.
+        name = os.fsencode(transcript.path)
+        for character, escape in ((b"\t", rb"\t"), (b"\n", rb"\n"), (b"\r", rb"\r")):
+            name = name.replace(character, escape)
+        return name + b"\t" + text + b"\n"
+
+
+def _make_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise FunASRError(f"{folder}: cannot be written to: {error.strerror or error}") from None
+
+
+def _run(
+    transcriber: Transcriber,
+    inputs: Inputs,
+    output: _Output,
+    language: str | None,
+    decoding: Decoding,
+    beam_size: int,
+    batch_size: int,
+) -> None:
+    from fun_asr.transcript import TranscriptionFailure
+
+    with contextlib.ExitStack() as stack:
+        names: dict[str, str] = {}  # file read for another name -> that name
+        bar = stack.enter_context(_progress_bar(inputs))
+        results = transcriber.transcribe(
+            _without_standard_input(inputs.recordings, names, stack),
+            language=language,
+            decoding=decoding,
+            beam_size=beam_size,
+            batch_size=batch_size,
+            on_progress=bar.update if len(inputs.recordings) == 1 else None,
+        )
+        # Closed before an error leaves this function: its readers must not outlive it.
+        for result in stack.enter_context(contextlib.closing(results)):
+            with bar.external_write_mode(file=sys.stderr):
+                if isinstance(result, TranscriptionFailure):
+                    output.fail(_renamed(result.error, names))
+                else:
+                    assert result.path is not None
+                    output.write(dataclasses.replace(result, path=names.get(result.path, result.path)))
+            if len(inputs.recordings) > 1:
+                bar.update()
+
+
+def _progress_bar(inputs: Inputs) -> tqdm[Never]:
+    """Seconds of the one recording, or recordings done; silent where standard error is no terminal."""
+    from tqdm import tqdm
+
+    from fun_asr.audio.decode import probe
+
+    if len(inputs.recordings) > 1:
+        return tqdm(total=len(inputs.recordings), unit="file", disable=None)
+    seconds = probe(inputs.recordings[0]) if sys.stderr.isatty() else None
+    return tqdm(
+        total=None if seconds is None else round(seconds),
+        unit="s",
+        disable=None,
+        bar_format="{l_bar}{bar}| {n:.0f}/{total} s of audio [{elapsed}<{remaining}]" if seconds is not None else None,
+    )
+
+
+def _without_standard_input(recordings: list[str], names: dict[str, str], stack: contextlib.ExitStack) -> Iterator[str]:
+    """The recordings, with a file that holds standard input in the place of `-`."""
+    from fun_asr.batch.discover import STANDARD_INPUT
+
+    for path in recordings:
+        if path == STANDARD_INPUT:
+            path = os.path.join(stack.enter_context(tempfile.TemporaryDirectory(prefix="fun-asr-")), "standard-input")
+            with open(path, "wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            names[path] = STANDARD_INPUT
+        yield path
+
+
+def _renamed(error: FunASRError, names: dict[str, str]) -> FunASRError:
+    if isinstance(error, AudioDecodeError) and error.path in names:
+        return AudioDecodeError("standard input", error.cause)
+    return error

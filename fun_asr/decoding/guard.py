@@ -1,0 +1,55 @@
+"""The guard against invented text: no speech, no text, and no endless repetition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+SILENCE_PEAK = 1e-4  # -80 dBFS, 3 steps of 16-bit audio: dithered silence stays below it
+MAX_LOOP_TOKENS = 20
+MIN_LOOP_COPIES = 4
+MIN_LOOP_SPAN = 8  # tokens: "no, no, no, no" is speech
+
+
+def is_silent(samples: npt.NDArray[np.float32]) -> bool:
+    """Whether mono samples `[samples]` in [-1, 1] are digital silence, in which nothing needs to be recognised."""
+    return len(samples) == 0 or float(np.abs(samples).max()) < SILENCE_PEAK
+
+
+def has_speech(log_probs: Tensor, lengths_B: Tensor, blank: int) -> list[bool]:
+    """Whether CTC hears any token in each utterance.
+
+    Arguments:
+        log_probs: CTC log-probabilities `[B, J, C]`.
+        lengths_B: valid CTC frames of each utterance, int64 `[B]`.
+        blank: the blank's index.
+    """
+    heard_BJ = (log_probs.argmax(dim=-1) != blank).cpu()
+    return [bool(row[:length].any()) for row, length in zip(heard_BJ, lengths_B.tolist(), strict=True)]
+
+
+def cut_loops(tokens: Sequence[int]) -> tuple[list[int], bool]:
+    """Cut the repetition in which an autoregressive decoder got caught, and keep one copy of what it repeats.
+
+    A loop is an n-gram of up to 20 tokens at the end, at least four times in a row and over at least eight tokens.
+
+    Arguments:
+        tokens: text tokens of one hypothesis.
+
+    Returns:
+        the tokens that stay, and whether any were cut.
+
+    >>> cut_loops([5, 1, 2, 1, 2, 1, 2, 1, 2])
+    ([5, 1, 2], True)
+    """
+    tokens = list(tokens)
+    for n in range(1, MAX_LOOP_TOKENS + 1):
+        copies = 1
+        while tokens[-(copies + 1) * n : -copies * n] == tokens[-n:] and (copies + 1) * n <= len(tokens):
+            copies += 1
+        if copies >= MIN_LOOP_COPIES and copies * n >= MIN_LOOP_SPAN:
+            return tokens[: len(tokens) - (copies - 1) * n], True
+    return tokens, False

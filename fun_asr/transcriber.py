@@ -1,0 +1,377 @@
+"""The one path from audio to text: decode, segment, batch, encode, guard, decode tokens, assemble transcripts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.features import log_mel
+from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, default_workers, read_segments
+from fun_asr.audio.segment import Span, segment_stream
+from fun_asr.decoding import ctc
+from fun_asr.decoding.generate import ENCODER_FRAMES_PER_SECOND, GenerateOptions, generate
+from fun_asr.decoding.guard import cut_loops, has_speech, is_silent
+from fun_asr.decoding.pool import SegmentPool
+from fun_asr.errors import AudioDecodeError, CheckpointError, ConfigError
+from fun_asr.model.checkpoint import CTC_TOKENIZER_FILE, TOKENIZER_FILE
+from fun_asr.model.fun_asr import FunASR
+from fun_asr.model.precision import resolve_compute_type, resolve_device
+from fun_asr.model.quantize import load_network
+from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
+from fun_asr.transcript import Segment, Transcript, TranscriptionFailure
+
+__all__ = ["Result", "Transcriber", "load_model"]
+
+BUNDLED_MODEL = Path(__file__).parent / "assets" / "model"
+SEGMENT_SECONDS = 30.0
+POOL_SECONDS = 600.0  # of audio that waits for a batch: 38 MB
+POOL_BATCHES = 16
+PADDED_SECONDS_ON_CPU = 240.0  # of a batch: more makes the caches miss, not the products faster
+
+Decoding = Literal["generate", "ctc"]
+Result = Transcript | TranscriptionFailure
+Progress = Callable[[float], object]
+
+
+def load_model(
+    directory: str | os.PathLike[str] | None = None,
+    *,
+    device: str = "auto",
+    compute_type: str = "auto",
+    threads: int = 0,
+) -> Transcriber:
+    """Load a model for transcription.
+
+    Arguments:
+        directory: a model directory; None is the model inside the package.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        compute_type: "auto", "float32", "bfloat16" or "int8" (CPU only).
+        threads: CPU threads of the network, for the whole process; 0 leaves torch's own number.
+
+    Raises:
+        CheckpointError: when the directory holds no model, or a damaged one.
+        ConfigError: when the device or compute type is unknown or not available.
+    """
+    model_directory = BUNDLED_MODEL if directory is None else Path(directory)
+    if threads < 0:
+        raise ConfigError(f"threads must not be negative, got {threads}")
+    where = resolve_device(device)
+    kind = resolve_compute_type(compute_type, where)
+    if threads:
+        torch.set_num_threads(threads)
+    network = load_network(model_directory, where, kind)
+    tokenizer = Tokenizer(model_directory / TOKENIZER_FILE)
+    ctc_tokenizer = CTCTokenizer(model_directory / CTC_TOKENIZER_FILE)
+    config = network.config
+    if tokenizer.no_timestamps >= config.decoder.vocab_size or ctc_tokenizer.vocab_size != config.ctc.vocab_size:
+        raise CheckpointError(f"{model_directory}: the tokenizers do not belong to this model")
+    return Transcriber(network, tokenizer, ctc_tokenizer, where)
+
+
+@dataclass
+class _Recording:
+    """What is known of a recording that is being transcribed."""
+
+    path: str | None
+    language: str | None
+    language_probability: float | None = None
+    samples: int = 0
+    pending: int = 0
+    """Segments that wait in the pool."""
+    ended: bool = False
+    error: AudioDecodeError | None = None
+    texts: list[tuple[Span, str, float | None]] = field(default_factory=list)
+    """Position, text and score of the finished segments, in the order in which they finished."""
+
+    def result(self) -> Result | None:
+        """What came of the recording; None before it is finished."""
+        if not self.ended or (self.pending and self.error is None):
+            return None
+        if self.error is not None:
+            return TranscriptionFailure(path=self.path or self.error.path, error=self.error)
+        segments = tuple(
+            Segment(
+                start=span.start / SAMPLE_RATE,
+                end=span.end / SAMPLE_RATE,
+                text=text,
+                language=self.language,
+                language_probability=self.language_probability,
+                score=score,
+            )
+            for span, text, score in sorted(self.texts, key=lambda entry: entry[0].start)
+        )
+        return Transcript(
+            path=self.path,
+            duration=self.samples / SAMPLE_RATE,
+            language=self.language,
+            language_probability=self.language_probability,
+            segments=segments,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    decoding: Decoding
+    beam_size: int
+    batch_size: int
+    on_progress: Progress | None
+
+
+class Transcriber:
+    """A loaded model; `load_model` makes one.
+
+    The same input, batch size and device give the same output.
+    """
+
+    def __init__(
+        self, network: FunASR, tokenizer: Tokenizer, ctc_tokenizer: CTCTokenizer, device: torch.device
+    ) -> None:
+        self._network = network
+        self._tokenizer = tokenizer
+        self._ctc_tokenizer = ctc_tokenizer
+        self._device = device
+        self._dtype = network.encoder.norm.weight.dtype
+        self._segment_seconds = min(SEGMENT_SECONDS, network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that the model's vocabulary has."""
+        return tuple(self._tokenizer.languages)
+
+    def transcribe(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        *,
+        language: str | None = None,
+        decoding: Decoding = "generate",
+        beam_size: int = 1,
+        batch_size: int = 16,
+        on_progress: Progress | None = None,
+    ) -> Generator[Result, None, None]:
+        """Transcribe recordings of any number and length, in memory that depends on neither.
+
+        Arguments:
+            paths: audio or video files; taken one by one, shortly before they are opened.
+            language: code or English name; None detects it on each recording's first segment with speech. Detection
+                needs the decoder: with `ctc`, a language that is not given stays None.
+            decoding: "generate", or "ctc", which is faster and writes bare lower-case words.
+            beam_size: hypotheses kept in "generate"; 1 is greedy search.
+            batch_size: most segments (of at most 30 s) recognised at once.
+            on_progress: called with the seconds of audio finished since the last call.
+
+        Returns:
+            an iterator over a `Transcript`, or a `TranscriptionFailure`, for each path in the order of the paths, each
+            as soon as it and those before it are done. One recording's failure leaves the others as they were.
+
+        Raises:
+            ConfigError: for a language that the model lacks, or another option out of range.
+        """
+        code, options = self._checked(language, decoding, beam_size, batch_size, on_progress)
+        return self._transcribe(paths, code, options)
+
+    def transcribe_samples(
+        self,
+        samples: npt.NDArray[np.float32],
+        *,
+        language: str | None = None,
+        decoding: Decoding = "generate",
+        beam_size: int = 1,
+        batch_size: int = 16,
+    ) -> Transcript:
+        """Transcribe a waveform in memory.
+
+        Arguments:
+            samples: floating-point `[samples]`, mono at 16 kHz, in [-1, 1].
+            language, decoding, beam_size, batch_size: as for `transcribe`.
+
+        Raises:
+            ConfigError: as for `transcribe`.
+            ValueError: when the samples are not one row of finite floating-point numbers.
+        """
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
+            raise ValueError(
+                f"need finite floating-point mono samples of shape [samples], got {samples.dtype} {list(samples.shape)}"
+            )
+        code, options = self._checked(language, decoding, beam_size, batch_size, None)
+        samples = samples.astype(np.float32, copy=False)
+
+        def events() -> Iterator[AudioSegment | EndOfRecording]:
+            for span, part in segment_stream([samples], self._segment_seconds):
+                yield AudioSegment(0, span, part)
+            yield EndOfRecording(0, None)
+
+        result = next(self._results(events(), {0: _Recording(None, code)}, options))
+        assert isinstance(result, Transcript)
+        return result
+
+    def _checked(
+        self,
+        language: str | None,
+        decoding: Decoding,
+        beam_size: int,
+        batch_size: int,
+        on_progress: Progress | None,
+    ) -> tuple[str | None, _Options]:
+        code = None if language is None else language_code(language)
+        if language is not None and code not in self._tokenizer.languages:
+            raise ConfigError(f"language {language!r} is unknown to the model; it has {', '.join(self.languages)}")
+        if decoding not in get_args(Decoding):
+            raise ConfigError(f"decoding {decoding!r} is unknown; use {' or '.join(get_args(Decoding))}")
+        if beam_size < 1 or batch_size < 1:
+            raise ConfigError(f"beam_size and batch_size must be at least 1, got {beam_size} and {batch_size}")
+        if decoding == "ctc" and beam_size > 1:
+            raise ConfigError("beam_size belongs to decoding 'generate'; 'ctc' is greedy")
+        options = _Options(decoding=decoding, beam_size=beam_size, batch_size=batch_size, on_progress=on_progress)
+        return code, options
+
+    def _transcribe(
+        self, paths: Iterable[str | os.PathLike[str]], code: str | None, options: _Options
+    ) -> Generator[Result, None, None]:
+        recordings: dict[int, _Recording] = {}
+
+        def opened() -> Iterator[str]:
+            for index, path in enumerate(paths):
+                name = os.fsdecode(path)
+                recordings[index] = _Recording(name, code)
+                yield name
+
+        # Closed with this iterator, so that the readers end when the caller stops early.
+        with closing(read_segments(opened(), self._segment_seconds, default_workers())) as events:
+            yield from self._results(events, recordings, options)
+
+    def _results(
+        self,
+        events: Iterator[AudioSegment | EndOfRecording],
+        recordings: dict[int, _Recording],
+        options: _Options,
+    ) -> Iterator[Result]:
+        """Fill the pool, take a batch of like lengths from it, recognise it; `recordings` loses what is yielded."""
+        on_cpu = self._device.type == "cpu"
+        pool = SegmentPool(
+            # Deep enough that a batch finds segments of its length; an accelerator is fed by its batch size alone.
+            max_seconds=POOL_SECONDS if on_cpu else max(POOL_SECONDS, options.batch_size * SEGMENT_SECONDS),
+            max_segments=POOL_BATCHES * options.batch_size,
+            batch_size=options.batch_size,
+            padded_seconds=PADDED_SECONDS_ON_CPU if on_cpu else options.batch_size * SEGMENT_SECONDS,
+        )
+        first = 0  # recording not yielded yet
+
+        def ready() -> Iterator[Result]:
+            nonlocal first
+            while first in recordings and (result := recordings[first].result()) is not None:
+                del recordings[first]
+                first += 1
+                yield result
+
+        exhausted = False
+        while not exhausted or pool:
+            # Only what is read, never how fast, decides on a batch: the output must not depend on timing.
+            while not exhausted and not pool.full:
+                event = next(events, None)
+                if event is None:
+                    exhausted = True
+                else:
+                    self._receive(event, recordings[event.recording], pool, options)
+                    yield from ready()
+            if pool:
+                undetected = self._undetected(recordings) if options.decoding == "generate" else frozenset()
+                batch = pool.take(undetected)
+                self._recognise(batch, recordings, options)
+                _report(options, sum(segment.span.seconds for segment in batch))
+            yield from ready()
+
+    @staticmethod
+    def _undetected(recordings: dict[int, _Recording]) -> frozenset[int]:
+        return frozenset(index for index, recording in recordings.items() if recording.language is None)
+
+    @staticmethod
+    def _receive(
+        event: AudioSegment | EndOfRecording, recording: _Recording, pool: SegmentPool, options: _Options
+    ) -> None:
+        if isinstance(event, EndOfRecording):
+            recording.ended, recording.error = True, event.error
+            if event.error is not None:
+                pool.drop(event.recording)
+            return
+        recording.samples = event.span.end
+        if is_silent(event.samples):
+            recording.texts.append((event.span, "", None))
+            _report(options, event.span.seconds)
+        else:
+            recording.pending += 1
+            pool.add(event)
+
+    @torch.inference_mode()
+    def _recognise(self, batch: list[AudioSegment], recordings: dict[int, _Recording], options: _Options) -> None:
+        """Recognise a batch in one run of the encoder and note the texts in their recordings."""
+        config = self._network.config
+        features, lengths_B = log_mel(
+            [segment.samples for segment in batch], n_mels=config.encoder.n_mels, device=self._device
+        )
+        encoded, lengths_B = self._network.encode(features.to(self._dtype), lengths_B)
+        log_probs, ctc_lengths_B = self._network.ctc(encoded, lengths_B)
+        blank = self._ctc_tokenizer.blank
+        heard = [b for b, speech in enumerate(has_speech(log_probs, ctc_lengths_B, blank)) if speech]
+        found: dict[int, tuple[str, float]] = {}
+        if options.decoding == "ctc":
+            hypotheses = ctc.greedy(log_probs, ctc_lengths_B, blank)
+            best_BJ = log_probs.amax(dim=-1).cpu()
+            for b in heard:
+                score = best_BJ[b, : int(ctc_lengths_B[b])].mean()
+                found[b] = (self._ctc_tokenizer.decode(hypotheses[b]), float(score))
+        elif heard:
+            found = self._generate(encoded, lengths_B, heard, batch, recordings, options)
+        for b, segment in enumerate(batch):
+            text, score_or_none = found.get(b, ("", None))
+            text = " ".join(text.split())
+            recording = recordings[segment.recording]
+            recording.pending -= 1
+            recording.texts.append((segment.span, text, score_or_none if text else None))
+
+    def _generate(
+        self,
+        encoded: Tensor,
+        lengths_B: Tensor,
+        heard: list[int],
+        batch: list[AudioSegment],
+        recordings: dict[int, _Recording],
+        options: _Options,
+    ) -> dict[int, tuple[str, float]]:
+        """Text and score of the segments `heard` of a batch; their recordings learn their language."""
+        if len(heard) < len(batch):
+            rows = torch.tensor(heard, device=self._device)
+            lengths_B = lengths_B[rows]
+            encoded = encoded[rows, : int(lengths_B.max())]
+        owners = [recordings[batch[b].recording] for b in heard]
+        hypotheses = generate(
+            self._network.decoder,
+            encoded,
+            lengths_B,
+            self._tokenizer,
+            [owner.language for owner in owners],
+            GenerateOptions(beam_size=options.beam_size),
+        )
+        found = {}
+        for b, owner, hypothesis in zip(heard, owners, hypotheses, strict=True):
+            if owner.language is None:
+                owner.language = hypothesis.language
+                owner.language_probability = hypothesis.language_probability
+            tokens, _ = cut_loops(hypothesis.tokens)
+            found[b] = (self._tokenizer.decode(tokens), hypothesis.score)
+        return found
+
+
+def _report(options: _Options, seconds: float) -> None:
+    if options.on_progress is not None:
+        options.on_progress(seconds)

@@ -1,0 +1,87 @@
+"""What a recording was transcribed to: frozen dataclasses with times in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from fun_asr.errors import FunASRError
+
+__all__ = ["Segment", "Transcript", "TranscriptionFailure"]
+
+WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
+"""Codes of the languages that put no space between words or sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A stretch of a recording and what was said in it."""
+
+    start: float
+    """Seconds from the start of the recording."""
+    end: float
+    """Seconds from the start of the recording."""
+    text: str
+    """Empty where nothing was said."""
+    language: str | None
+    """Code of the recording's language; None where it was neither given nor detected."""
+    language_probability: float | None
+    """In [0, 1]; None where the language was given or not detected."""
+    score: float | None
+    """Mean log-probability of the hypothesis, a token in `generate` decoding, a frame in `ctc`; None without text."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields under their own names, for JSON; times are rounded to milliseconds."""
+        return {
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "text": self.text,
+            "language": self.language,
+            "language_probability": _rounded(self.language_probability),
+            "score": _rounded(self.score),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcript:
+    """The transcript of a recording; its segments follow each other without a gap and cover the recording."""
+
+    path: str | None
+    """The recording as the caller named it; None for samples in memory."""
+    duration: float
+    """Length of the recording in seconds."""
+    language: str | None
+    """Code of the language; None where it was neither given nor detected."""
+    language_probability: float | None
+    """In [0, 1]; None where the language was given or not detected."""
+    segments: tuple[Segment, ...]
+
+    @property
+    def text(self) -> str:
+        """The segments' texts, joined by a space in the languages that write spaces."""
+        separator = "" if self.language in WRITTEN_WITHOUT_SPACES else " "
+        return separator.join(segment.text for segment in self.segments if segment.text)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields and the text under their own names, for JSON; times are rounded to milliseconds."""
+        return {
+            "path": self.path,
+            "duration": round(self.duration, 3),
+            "language": self.language,
+            "language_probability": _rounded(self.language_probability),
+            "text": self.text,
+            "segments": [segment.to_dict() for segment in self.segments],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriptionFailure:
+    """Why a recording has no transcript."""
+
+    path: str
+    """The recording as the caller named it."""
+    error: FunASRError
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,52 @@
+"""What several test folders share: a tiny model directory with random weights."""
+
+import string
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import AddedToken, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as HuggingFaceTokenizer
+
+from fun_asr.model.checkpoint import CTC_TOKENIZER_FILE, TOKENIZER_FILE, save_model
+from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
+from fun_asr.model.fun_asr import FunASR
+from fun_asr.text.tokenizer import train_ctc_tokenizer
+
+SPECIAL_TOKENS = ["endoftext", "startoftranscript", "en", "de", "zh", "transcribe", "notimestamps"]
+SENTENCES = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen jugs", "how vexing is that"]
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of a few thousand random weights that knows en, de and zh, and whose CTC head hears something anywhere.
+
+    Its texts are strings of random letters that depend on the audio.
+    """
+    directory = tmp_path_factory.mktemp("tiny-model")
+    letters = {letter: number for number, letter in enumerate([*string.ascii_lowercase, "Ġ"])}
+    tokenizer = HuggingFaceTokenizer(models.BPE(vocab=letters, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(f"<|{name}|>", special=True) for name in SPECIAL_TOKENS])
+    tokenizer.save(str(directory / TOKENIZER_FILE))
+    (directory / "sentences.txt").write_text("\n".join(SENTENCES), encoding="utf-8")
+    pieces = train_ctc_tokenizer(directory / "sentences.txt", directory / CTC_TOKENIZER_FILE, 32)
+    config = ModelConfig(
+        encoder=EncoderConfig(dim=16, num_layers=1, num_heads=2, ffn_dim=32, conv_dim=16, conv_kernel=7),
+        ctc=CTCConfig(vocab_size=pieces.vocab_size, hidden_dim=16),
+        decoder=DecoderConfig(
+            vocab_size=tokenizer.get_vocab_size(), dim=16, num_layers=2, num_heads=2, ffn_dim=32, num_experts=4,
+            expert_dim=16, max_tokens=24,
+        ),
+    )  # fmt: skip
+    torch.manual_seed(1)
+    model = FunASR(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.4 * torch.randn_like(parameter))
+        # Tied to the output, large embeddings would only repeat the last token.
+        model.decoder.embedding.weight.mul_(0.2)
+        model.ctc.vocabulary.bias[pieces.blank] = -100.0
+    save_model(directory, config, model.state_dict(), [], int8=False)
+    return directory
