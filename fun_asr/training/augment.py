@@ -73,5 +73,3 @@ def spec_augment(features: Tensor, lengths: Sequence[int], config: AugmentConfig
             start = int(rng.integers(length - width + 1))
             row[:, start : start + width] = fill
     return features
-
-

@@ -14,6 +14,12 @@ class Source:
 
     manifest: str
     weight: float = 1.0
+    targets: str = "both"
+    """both, or ctc: the manifest's text is spoken form only, so the decoder, which writes formatted text, skips it."""
+
+    def __post_init__(self) -> None:
+        if self.targets not in ("both", "ctc"):
+            raise ConfigError(f"targets: expected both or ctc, got {self.targets!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +65,12 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     ctc_weight: float = 0.3
+    ctc_replay: int = 0
+    """Extra updates a step of the CTC head alone, on encoder outputs kept from recent steps."""
+    ctc_replay_batches: int = 100
+    """Batches kept for it."""
+    ctc_replay_dropout: float = 0.1
+    """Dropout of the kept encoder outputs."""
     label_smoothing: float = 0.0
     freeze: tuple[str, ...] = ()
     """Parameters whose names start so are not trained."""
@@ -78,5 +90,5 @@ class TrainConfig:
             raise ConfigError("train: no manifests")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ConfigError(f"precision: expected auto, float32 or bfloat16, got {self.precision!r}")
-        if self.steps < 1 or self.average < 1 or self.batch_seconds <= 0:
-            raise ConfigError("steps, average and batch_seconds must be positive")
+        if self.steps < 1 or self.average < 1 or self.batch_seconds <= 0 or self.ctc_replay_batches < 1:
+            raise ConfigError("steps, average, batch_seconds and ctc_replay_batches must be positive")

@@ -35,6 +35,7 @@ class Utterance:
     """Spoken form, lower case: the CTC target. Empty with a non-empty `written`: no CTC target."""
     written: str
     """Formatted form: the decoder's target."""
+    trains_decoder: bool = True
     language: str = "en"
     offset: float = 0.0
     """Seconds into the file."""
@@ -187,7 +188,8 @@ class Collator:
             prompt = self.tokenizer.prompt(utterance.language)
             written = self.tokenizer.encode(utterance.written)[: self.max_tokens - len(prompt)]
             inputs.append(torch.tensor(prompt + written))
-            labels.append(torch.tensor([IGNORED] * (len(prompt) - 1) + written + [self.tokenizer.eot]))
+            target = [*written, self.tokenizer.eot] if utterance.trains_decoder else [IGNORED] * (len(written) + 1)
+            labels.append(torch.tensor([IGNORED] * (len(prompt) - 1) + target))
         return Batch(
             features=features,
             lengths_B=lengths_B,
@@ -206,7 +208,9 @@ class Loader:
     uninterrupted run sees there.
     """
 
-    def __init__(self, plan: Sequence[Sequence[Utterance]], collate: Collator, *, seed: int, epoch: int, start: int) -> None:
+    def __init__(
+        self, plan: Sequence[Sequence[Utterance]], collate: Collator, *, seed: int, epoch: int, start: int
+    ) -> None:
         self._plan, self._collate = plan, collate
         self._seed, self._epoch, self._start = seed, epoch, start
 

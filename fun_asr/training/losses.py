@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fun_asr.model.ctc import CTCHead
 from fun_asr.model.encoder import length_mask
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.training.data import IGNORED, Batch
@@ -15,13 +17,16 @@ from fun_asr.training.data import IGNORED, Batch
 
 @dataclass(frozen=True)
 class Losses:
-    """Mean losses of a batch, scalar tensors."""
+    """Mean losses of a batch, scalar tensors, and the encoder's output they come from."""
 
     decoder: Tensor
     """Cross-entropy a token."""
     ctc: Tensor
     """CTC loss a token."""
     total: Tensor
+    encoded: Tensor
+    """`[B, L, D]`."""
+    encoded_lengths_B: Tensor
 
 
 def joint_loss(model: FunASR, batch: Batch, *, ctc_weight: float, label_smoothing: float = 0.0) -> Losses:
@@ -32,23 +37,29 @@ def joint_loss(model: FunASR, batch: Batch, *, ctc_weight: float, label_smoothin
     trained = batch.labels_BS != IGNORED
     # The vocabulary is wide: logits are computed only where there is a label.
     logits = model.decoder.embedding.logits(hidden[trained]).float()
-    decoder = F.cross_entropy(logits, batch.labels_BS[trained], label_smoothing=label_smoothing)
+    summed = F.cross_entropy(logits, batch.labels_BS[trained], reduction="sum", label_smoothing=label_smoothing)
+    decoder = summed / max(1, len(logits))
     ctc = logits.new_zeros(())
     if ctc_weight and bool(batch.ctc_rows.any()):
-        log_probs, ctc_lengths_B = model.ctc(encoded, lengths_B)
-        rows = batch.ctc_rows
-        labels = [label for label, row in zip(batch.ctc_labels, rows.tolist(), strict=True) if row]
-        targets = torch.cat(labels)
-        target_lengths = torch.tensor([len(label) for label in labels])
-        blank = model.config.ctc.vocab_size - 1
-        summed = F.ctc_loss(
-            log_probs[rows].transpose(0, 1),
-            targets.to(log_probs.device),
-            ctc_lengths_B[rows],
-            target_lengths,
-            blank=blank,
-            reduction="sum",
-            zero_infinity=True,
-        )
-        ctc = summed / max(1, len(targets))
-    return Losses(decoder, ctc, decoder + ctc_weight * ctc)
+        labels = [label for label, row in zip(batch.ctc_labels, batch.ctc_rows.tolist(), strict=True) if row]
+        ctc = ctc_loss(model.ctc, encoded[batch.ctc_rows], lengths_B[batch.ctc_rows], labels)
+    return Losses(decoder, ctc, decoder + ctc_weight * ctc, encoded, lengths_B)
+
+
+def ctc_loss(head: CTCHead, encoded: Tensor, lengths_B: Tensor, labels: Sequence[Tensor]) -> Tensor:
+    """CTC loss a token of encoder outputs `[B, L, D]` against one label vector an utterance.
+
+    Utterances with fewer frames than their labels need are left out.
+    """
+    log_probs, ctc_lengths_B = head(encoded, lengths_B)
+    targets = torch.cat(list(labels))
+    summed = F.ctc_loss(
+        log_probs.transpose(0, 1),
+        targets.to(log_probs.device),
+        ctc_lengths_B,
+        torch.tensor([len(label) for label in labels]),
+        blank=log_probs.shape[-1] - 1,
+        reduction="sum",
+        zero_infinity=True,
+    )
+    return summed / max(1, len(targets))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -33,11 +34,13 @@ from fun_asr.model.checkpoint import (
 )
 from fun_asr.model.precision import bfloat16_is_fast
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
-from fun_asr.training.config import OptimizerConfig, TrainConfig
+from fun_asr.training.config import OptimizerConfig, Source, TrainConfig
 from fun_asr.training.data import Batch, Collator, Loader, Utterance, plan_epoch, read_manifest
 from fun_asr.training.losses import joint_loss
+from fun_asr.training.replay import EncodedReplay
 
 MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
+REPLAY_FILE = "replay.safetensors"
 
 
 class Trainer:
@@ -63,7 +66,7 @@ class Trainer:
         self.model = build_model(load_config(init), dequantize(load_stored(init)), str(init))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
-        self.sources = [(read_manifest(base / source.manifest), source.weight) for source in config.train]
+        self.sources = [(_read_source(base, source), source.weight) for source in config.train]
         self.dev = {Path(d.manifest).stem: _spread(read_manifest(base / d.manifest), d.utterances) for d in config.dev}
         noises = [decode(path) for path in _audio_files(base / config.noise_dir)] if config.noise_dir else []
         encoder = self.model.config.encoder
@@ -75,6 +78,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.optimizer), fused=True)
         automatic = config.precision == "auto" and bfloat16_is_fast(self.device)
         self.autocast = config.precision == "bfloat16" or automatic
+        self.replay = EncodedReplay(config.ctc_replay_batches, config.ctc_replay_dropout)
         self.step = self.epoch = self.position = 0
         self.seconds = 0.0
 
@@ -124,16 +128,27 @@ class Trainer:
                 ctc_weight=self.config.ctc_weight,
                 label_smoothing=self.config.label_smoothing,
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
-        if bool(norm.isfinite()):
-            self.optimizer.step()
+        self._update(losses.total)
         for block in self.model.decoder.blocks:
             if block.ffn.router is not None:
                 block.ffn.router.rebalance(self.config.balance_rate)
+        if self.config.ctc_replay:
+            self.replay.add(batch, losses)
+            rng = np.random.default_rng([self.config.seed, 1, self.step])
+            # The generator of the replay's dropout: a resumed run must draw what an uninterrupted one draws.
+            torch.manual_seed(self.config.seed + self.step)
+            for _ in range(self.config.ctc_replay):
+                self._update(self.replay.loss(self.model.ctc, self.device, rng))
         return float(losses.decoder.detach()), float(losses.ctc.detach())
+
+    def _update(self, loss: Tensor) -> None:
+        """One optimizer step; parameters that the loss does not reach stay."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
+        if bool(norm.isfinite()):
+            self.optimizer.step()
 
     def _set_learning_rates(self) -> None:
         optimizer = self.config.optimizer
@@ -212,6 +227,7 @@ class Trainer:
             for key, value in self.optimizer.state.get(parameter, {}).items():
                 moments[f"{name}:{key}"] = value
         save_file(moments, unfinished / OPTIMIZER_FILE)
+        save_file(self.replay.state_dict(), unfinished / REPLAY_FILE)
         state = {"step": self.step, "epoch": self.epoch, "position": self.position, "seconds": self.seconds}
         (unfinished / STATE_FILE).write_text(json.dumps(state))
         shutil.rmtree(folder, ignore_errors=True)
@@ -219,6 +235,7 @@ class Trainer:
         kept = self._checkpoints()
         for old in kept[:-1]:
             (old / OPTIMIZER_FILE).unlink(missing_ok=True)
+            (old / REPLAY_FILE).unlink(missing_ok=True)
         for old in kept[: -self.config.average]:
             shutil.rmtree(old)
 
@@ -234,6 +251,7 @@ class Trainer:
             state = json.loads((newest / STATE_FILE).read_text())
             self.model.load_state_dict(load_file(newest / MODEL_FILE))
             moments = load_file(newest / OPTIMIZER_FILE)
+            self.replay.load_state_dict(load_file(newest / REPLAY_FILE))
             self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
             self.seconds = state["seconds"]
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -275,6 +293,13 @@ def _parameter_groups(model: torch.nn.Module, config: OptimizerConfig) -> list[d
         groups.setdefault((peak, decay), []).append(parameter)
     ordered = sorted(groups.items(), key=lambda item: item[0])
     return [{"params": p, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), p in ordered]
+
+
+def _read_source(base: Path, source: Source) -> list[Utterance]:
+    utterances = read_manifest(base / source.manifest)
+    if source.targets == "ctc":
+        utterances = [dataclasses.replace(utterance, trains_decoder=False) for utterance in utterances]
+    return utterances
 
 
 def _spread(utterances: list[Utterance], count: int) -> list[Utterance]:

@@ -1,0 +1,257 @@
+"""Training: manifests, batches, augmentation, losses, and a run that resumes exactly where it was killed."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from fun_asr.errors import CheckpointError, ConfigError, ManifestError
+from fun_asr.model.checkpoint import load_config, load_stored
+from fun_asr.model.config import load_yaml
+from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.training.augment import AugmentConfig, augment_wave, mix, spec_augment
+from fun_asr.training.config import TrainConfig
+from fun_asr.training.data import IGNORED, Collator, Utterance, plan_epoch, read_manifest
+from fun_asr.training.losses import joint_loss
+from fun_asr.training.trainer import Trainer
+
+WORDS = ["one two", "three", "four five six", "seven", "eight nine", "ten"]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    """Six tone "utterances" with a manifest."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for i, text in enumerate(WORDS):
+        seconds = 0.6 + 0.2 * i
+        time = np.arange(int(seconds * 16_000)) / 16_000
+        wave = 0.2 * np.sin(2 * np.pi * (200 + 150 * i) * time) + 0.01 * rng.normal(size=len(time))
+        soundfile.write(tmp_path / f"{i}.wav", wave.astype(np.float32), 16_000)
+        lines.append({"audio_filepath": f"{i}.wav", "duration": seconds, "text": text, "written": text[::-1]})
+    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    return tmp_path
+
+
+def write_config(folder: Path, model: Path, **changes: object) -> Path:
+    values = {
+        "init": str(model),
+        "output_dir": "run",
+        "train": [{"manifest": "train.jsonl"}],
+        "steps": 6,
+        "batch_seconds": 3.0,
+        "average": 2,
+        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 2},
+        **changes,
+    }
+    path = folder / f"{values['output_dir']}.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def train(path: Path) -> Path:
+    return Trainer(load_yaml(TrainConfig, path), path.parent).run()
+
+
+def test_manifest_lines(corpus: Path) -> None:
+    rows = read_manifest(corpus / "train.jsonl")
+    assert [row.text for row in rows] == WORDS
+    assert rows[0].written == "owt eno"
+    assert rows[0].audio_filepath == corpus / "0.wav"
+    (corpus / "bad.jsonl").write_text('{"audio_filepath": "x.wav", "duration": 1}\n{"duration": 2}\n')
+    with pytest.raises(ManifestError, match=r"bad\.jsonl:2"):
+        read_manifest(corpus / "bad.jsonl")
+    with pytest.raises(ManifestError, match=r"none\.jsonl"):
+        read_manifest(corpus / "none.jsonl")
+
+
+def utterances(durations: list[float]) -> list[Utterance]:
+    return [Utterance(audio_filepath=Path(str(i)), duration=d, text="", written="") for i, d in enumerate(durations)]
+
+
+def test_epoch_plan_passes_over_each_source_by_its_weight_within_the_batch_size() -> None:
+    first = utterances(list(np.random.default_rng(0).uniform(1, 15, 200)))
+    second = utterances([3.0] * 40)
+    plan = plan_epoch([(first, 2), (second, 0.5)], batch_seconds=60, seed=1, epoch=0)
+    seen = [id(u) for batch in plan for u in batch]
+    assert all(seen.count(id(u)) == 2 for u in first)
+    assert sum(seen.count(id(u)) for u in second) == 20
+    assert all(len(batch) * max(u.duration for u in batch) <= 60 for batch in plan)
+    padded = sum(len(batch) * max(u.duration for u in batch) for batch in plan)
+    assert padded < 1.15 * sum(u.duration for batch in plan for u in batch), "like lengths belong together"
+    assert plan == plan_epoch([(first, 2), (second, 0.5)], batch_seconds=60, seed=1, epoch=0)
+    assert plan != plan_epoch([(first, 2), (second, 0.5)], batch_seconds=60, seed=1, epoch=1)
+
+
+def test_noise_is_mixed_at_the_asked_signal_to_noise_ratio() -> None:
+    rng = np.random.default_rng(0)
+    speech, noise = rng.normal(size=16_000).astype(np.float32), 7 * rng.normal(size=16_000).astype(np.float32)
+    added = mix(speech, noise, 10.0) - speech
+    assert 10 * np.log10(np.mean(speech**2) / np.mean(added**2)) == pytest.approx(10.0, abs=0.01)
+    assert np.array_equal(mix(speech, np.zeros_like(speech), 10.0), speech)
+
+
+def test_speed_changes_length_and_the_telephone_band_removes_highs() -> None:
+    time = np.arange(32_000) / 16_000
+    wave = (0.1 * np.sin(2 * np.pi * 440 * time) + 0.1 * np.sin(2 * np.pi * 6000 * time)).astype(np.float32)
+    still = {"speeds": (1.0,), "noise_probability": 0.0, "gain_db": 0.0, "telephone_probability": 0.0}
+    rng = np.random.default_rng(0)
+    assert np.array_equal(augment_wave(wave, [], AugmentConfig(**still), rng), wave)
+    slow = augment_wave(wave, [], AugmentConfig(**{**still, "speeds": (0.8,)}), rng)
+    assert len(slow) == pytest.approx(40_000, abs=2)
+    narrow = augment_wave(wave, [], AugmentConfig(**{**still, "telephone_probability": 1.0}), rng)
+    spectrum = np.abs(np.fft.rfft(narrow)) / np.abs(np.fft.rfft(wave)).max()
+    assert spectrum[880] > 0.9
+    assert spectrum[12_000] < 0.01
+
+
+def test_spec_augment_masks_only_valid_frames() -> None:
+    features = torch.randn(2, 80, 600)
+    features[1, :, 400:] = 0
+    masked = spec_augment(features.clone(), [600, 400], AugmentConfig(), np.random.default_rng(0))
+    changed = masked != features
+    assert 0.02 < changed.float().mean() < 0.6
+    assert not changed[1, :, 400:].any()
+
+
+def test_labels_start_after_the_prompt_and_end_with_end_of_text(corpus: Path, tiny_model_dir: Path) -> None:
+    tokenizer = Tokenizer(tiny_model_dir / "tokenizer.json")
+    collate = Collator(tokenizer, CTCTokenizer(tiny_model_dir / "ctc.model"), n_mels=80, max_tokens=24)
+    batch = collate(read_manifest(corpus / "train.jsonl")[:3], np.random.default_rng(0))
+    assert batch is not None
+    for row, labels, text in zip(batch.tokens_BS.tolist(), batch.labels_BS.tolist(), WORDS[:3], strict=True):
+        assert row[:4] == tokenizer.prompt("en")
+        trained = [label for label in labels if label != IGNORED]
+        assert labels[:3] == [IGNORED] * 3
+        assert trained[-1] == tokenizer.eot
+        assert tokenizer.decode(trained) == text[::-1]
+        assert row[4 : 4 + len(trained) - 1] == trained[:-1], "inputs are the labels one step earlier"
+
+
+def test_undecodable_file_costs_only_itself(corpus: Path, tiny_model_dir: Path) -> None:
+    (corpus / "1.wav").write_bytes(b"RIFF")
+    sizes = {"n_mels": 80, "max_tokens": 24}
+    collate = Collator(
+        Tokenizer(tiny_model_dir / "tokenizer.json"), CTCTokenizer(tiny_model_dir / "ctc.model"), **sizes
+    )
+    batch = collate(read_manifest(corpus / "train.jsonl")[:3], np.random.default_rng(0))
+    assert batch is not None
+    assert len(batch.tokens_BS) == 2
+
+
+def test_joint_loss_equals_its_definition(corpus: Path, tiny_model_dir: Path) -> None:
+    trainer = Trainer(load_yaml(TrainConfig, write_config(corpus, tiny_model_dir)), corpus)
+    trainer.model.eval()
+    batch = trainer.collate_dev(read_manifest(corpus / "train.jsonl")[:4], np.random.default_rng(0))
+    assert batch is not None
+    model = trainer.model
+    with torch.no_grad():
+        losses = joint_loss(model, batch, ctc_weight=0.3)
+        total, tokens, ctc_total, ctc_tokens = 0.0, 0, 0.0, 0
+        for i, length in enumerate(batch.lengths_B.tolist()):
+            encoded, frames = model.encode(batch.features[i : i + 1, :, :length], torch.tensor([length]))
+            hidden = model.decoder(batch.tokens_BS[i : i + 1], encoded)
+            scores = model.decoder.embedding.logits(hidden[0]).log_softmax(-1)
+            for position, label in enumerate(batch.labels_BS[i].tolist()):
+                if label != IGNORED:
+                    total, tokens = total - float(scores[position, label]), tokens + 1
+            log_probs, ctc_frames = model.ctc(encoded, frames)
+            target = batch.ctc_labels[i]
+            one = torch.nn.functional.ctc_loss(
+                log_probs[0], target, ctc_frames, torch.tensor([len(target)]), model.config.ctc.vocab_size - 1, "sum"
+            )
+            if one.isfinite():  # shorter than its labels: not trained on
+                ctc_total += float(one)
+            ctc_tokens += len(target)
+    assert float(losses.decoder) == pytest.approx(total / tokens, rel=1e-4)
+    assert float(losses.ctc) == pytest.approx(ctc_total / ctc_tokens, rel=1e-4)
+    assert float(losses.total) == pytest.approx(float(losses.decoder) + 0.3 * float(losses.ctc), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_training_learns_and_writes_a_usable_model(corpus: Path, tiny_model_dir: Path) -> None:
+    config = write_config(
+        corpus, tiny_model_dir, steps=60, optimizer={"learning_rate": 2e-2, "new_learning_rate": 2e-2}
+    )
+    final = train(config)
+    rows = list(csv.DictReader((corpus / "run" / "log.csv").open()))
+    assert [int(row["step"]) for row in rows] == [10, 20, 30, 40, 50, 60]
+    assert float(rows[-1]["decoder_loss"]) < 0.8 * float(rows[0]["decoder_loss"])
+    assert float(rows[-1]["ctc_loss"]) < float(rows[0]["ctc_loss"])
+    assert load_config(final) == load_config(tiny_model_dir)
+    assert (final / "tokenizer.json").exists()
+    assert (final / "ctc.model").exists()
+
+
+@pytest.mark.slow
+def test_resumed_run_equals_an_uninterrupted_one(
+    corpus: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(write_config(corpus, tiny_model_dir, output_dir="whole", checkpoint_minutes=0.0, steps=8))
+
+    class KilledError(Exception):
+        pass
+
+    path = write_config(corpus, tiny_model_dir, output_dir="cut", checkpoint_minutes=0.0, steps=8)
+    original = Trainer.save_checkpoint
+
+    def killed_at_5(self: Trainer) -> None:
+        if self.step == 5:
+            raise KilledError
+        original(self)
+
+    monkeypatch.setattr(Trainer, "save_checkpoint", killed_at_5)
+    with pytest.raises(KilledError):
+        train(path)
+    monkeypatch.setattr(Trainer, "save_checkpoint", original)
+    resumed = train(path)
+    expected, got = load_stored(whole), load_stored(resumed)
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+@pytest.mark.slow
+def test_final_model_is_the_mean_of_the_kept_checkpoints(corpus: Path, tiny_model_dir: Path) -> None:
+    final = train(write_config(corpus, tiny_model_dir, checkpoint_minutes=0.0, average=3))
+    folders = sorted((corpus / "run").glob("checkpoint-*"))
+    assert len(folders) == 3
+    name = "decoder.blocks.0.ffn.shared.up.weight"
+    mean = torch.stack([load_file(folder / "model.safetensors")[name] for folder in folders]).mean(dim=0)
+    torch.testing.assert_close(load_stored(final)[name], mean)
+
+
+def test_frozen_parameters_stay(corpus: Path, tiny_model_dir: Path) -> None:
+    final = train(write_config(corpus, tiny_model_dir, freeze=["encoder.", "decoder.embedding"], steps=3))
+    before, after = load_stored(tiny_model_dir), load_stored(final)
+    for name in before:
+        if name.startswith(("encoder.", "decoder.embedding")):
+            assert torch.equal(before[name], after[name]), name
+    assert not torch.equal(before["ctc.vocabulary.weight"], after["ctc.vocabulary.weight"])
+
+
+def test_damaged_checkpoint_is_named(corpus: Path, tiny_model_dir: Path) -> None:
+    path = write_config(corpus, tiny_model_dir, steps=2)
+    train(path)
+    newest = sorted((corpus / "run").glob("checkpoint-*"))[-1]
+    (newest / "state.json").write_text("{")
+    with pytest.raises(CheckpointError, match=newest.name):
+        train(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": []}, "no manifests"),
+        ({"precision": "float64"}, "precision"),
+        ({"train": [{"manifets": "x"}]}, "unknown key 'manifets'"),
+        ({"augment": {"snr_db_min": "loud"}}, "expected a number"),
+    ],
+)
+def test_wrong_training_configs_are_refused(corpus: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_yaml(TrainConfig, write_config(corpus, corpus, **changes))
