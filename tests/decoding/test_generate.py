@@ -1,0 +1,155 @@
+"""Batched, cached search against a plain one that recomputes everything for one utterance at a time."""
+
+import math
+
+import pytest
+import torch
+
+from fun_asr.decoding import ctc
+from fun_asr.decoding.generate import GenerateOptions, generate
+from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
+from fun_asr.model.fun_asr import FunASR
+
+VOCABULARY, EOT, SOT = 40, 30, 31
+LANGUAGES = {"en": 32, "de": 33, "zh": 34}
+CONFIG = ModelConfig(
+    encoder=EncoderConfig(n_mels=8, dim=16, num_layers=1, num_heads=2, ffn_dim=32, conv_dim=8, max_frames=200),
+    ctc=CTCConfig(vocab_size=8, hidden_dim=16),
+    decoder=DecoderConfig(
+        vocab_size=VOCABULARY, dim=16, num_layers=2, num_heads=2, ffn_dim=32, num_experts=4, expert_dim=8, max_tokens=24
+    ),
+)
+
+
+class TinyTokenizer:
+    """Only what the search asks of a tokenizer."""
+
+    sot, eot = SOT, EOT
+    languages = LANGUAGES
+
+    def prompt(self, language: str) -> list[int]:
+        return [SOT, LANGUAGES[language], 35, 36]
+
+
+@pytest.fixture(scope="module")
+def model() -> FunASR:
+    torch.manual_seed(3)
+    model = FunASR(CONFIG).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+        model.decoder.embedding.weight.mul_(0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def encoded(model: FunASR) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(4)
+    lengths = torch.tensor([90, 40, 66, 12, 78])
+    features = torch.randn(5, 8, 90)
+    for row, length in zip(features, lengths.tolist(), strict=True):
+        row[:, length:] = 0
+    with torch.no_grad():
+        return model.encode(features, lengths)
+
+
+def log_probs(model: FunASR, memory: torch.Tensor, tokens: list[int], banned: set[int]) -> torch.Tensor:
+    with torch.no_grad():
+        hidden = model.decoder(torch.tensor([tokens]), memory)
+        logits = model.decoder.embedding.logits(hidden[0, -1])
+    blocked = [t for t in range(VOCABULARY) if t > EOT or t in banned]
+    logits[blocked] = -math.inf
+    return logits.log_softmax(dim=-1)
+
+
+def plain_search(
+    model: FunASR, memory: torch.Tensor, width: int, limit: int, banned: frozenset[int] = frozenset()
+) -> tuple[list[int], float]:
+    """Beam search written for clarity: nothing cached, nothing batched."""
+    prompt = TinyTokenizer().prompt("en")
+    beams: list[tuple[float, list[int]]] = [(0.0, [])]
+    finished: list[tuple[float, list[int]]] = []
+    for length in range(1, limit + 1):
+        candidates = []
+        for score, tokens in beams:
+            scores = log_probs(model, memory, prompt + tokens, set(banned))
+            candidates += [(score + float(s), tokens, t) for t, s in enumerate(scores) if s > -math.inf]
+        candidates.sort(key=lambda c: -c[0])
+        beams = []
+        for rank, (score, tokens, token) in enumerate(candidates[: 2 * width]):
+            if token == EOT:
+                if rank < width:
+                    finished.append((score / length, tokens))
+            elif len(beams) < width:
+                beams.append((score, [*tokens, token]))
+        if len(finished) >= width:
+            break
+    complete = finished or [(score / limit, tokens) for score, tokens in beams]
+    score, tokens = max(complete, key=lambda c: c[0])
+    return tokens, score
+
+
+def limit_of(frames: int, rate: float) -> int:
+    return min(int(8 + rate * frames / 50), CONFIG.decoder.max_tokens - 4)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_search_equals_the_plain_one(model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor], width: int) -> None:
+    memory, lengths = encoded
+    hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, GenerateOptions(beam_size=width))
+    lengths_seen = set()
+    for i, length in enumerate(lengths.tolist()):
+        tokens, score = plain_search(model, memory[i : i + 1, :length], width, limit_of(length, 25))
+        assert hypotheses[i].tokens == tokens
+        if len(tokens) < limit_of(length, 25):
+            assert hypotheses[i].score == pytest.approx(score, abs=1e-4)
+        lengths_seen.add(len(tokens))
+    assert len(lengths_seen) > 1, "the utterances must end at different steps for rows to be dropped on the way"
+
+
+def test_suppressed_tokens_are_never_written(model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor]) -> None:
+    memory, lengths = encoded
+    plain = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5)
+    used = {token for hypothesis in plain for token in hypothesis.tokens}
+    banned = tuple(sorted(used)[:3])
+    options = GenerateOptions(suppress=banned)
+    again = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
+    assert used
+    assert not {token for hypothesis in again for token in hypothesis.tokens} & set(banned)
+    firsts = {hypothesis.tokens[0] for hypothesis in plain if hypothesis.tokens}
+    options = GenerateOptions(suppress_first=tuple(firsts))
+    again = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
+    assert not {hypothesis.tokens[0] for hypothesis in again if hypothesis.tokens} & firsts
+
+
+def test_detected_language_is_the_likeliest_after_the_first_token(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    memory, lengths = encoded
+    languages = [None, "de", None, None, "zh"]
+    hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), languages)
+    for i, length in enumerate(lengths.tolist()):
+        if languages[i] is not None:
+            assert (hypotheses[i].language, hypotheses[i].language_probability) == (languages[i], None)
+            continue
+        with torch.no_grad():
+            hidden = model.decoder(torch.tensor([[SOT]]), memory[i : i + 1, :length])
+            logits = model.decoder.embedding.logits(hidden[0, -1])
+        probabilities = logits[list(LANGUAGES.values())].softmax(dim=-1)
+        assert hypotheses[i].language == list(LANGUAGES)[int(probabilities.argmax())]
+        assert hypotheses[i].language_probability == pytest.approx(float(probabilities.max()), abs=1e-5)
+
+
+def test_given_and_detected_language_give_the_same_text(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    memory, lengths = encoded
+    detected = generate(model.decoder, memory, lengths, TinyTokenizer(), [None] * 5)
+    given = generate(model.decoder, memory, lengths, TinyTokenizer(), [h.language for h in detected])
+    assert [h.tokens for h in detected] == [h.tokens for h in given]
+
+
+def test_ctc_greedy_merges_repeats_and_drops_blanks_within_each_length() -> None:
+    path = torch.tensor([[1, 1, 3, 1, 2, 2, 3, 3], [0, 3, 3, 2, 1, 1, 1, 1]])
+    scores = torch.nn.functional.one_hot(path, 4).float().log()
+    assert ctc.greedy(scores, torch.tensor([8, 4]), blank=3) == [[1, 1, 2], [0, 2]]
