@@ -23,7 +23,9 @@ class _LazyCommand(NamedTuple):
 
 
 _COMMANDS = {
-    "convert": _LazyCommand("fun_asr.cli.convert:convert", "Import Whisper weights, or shrink a trained model to int8."),
+    "convert": _LazyCommand(
+        "fun_asr.cli.convert:convert", "Import Whisper weights, or shrink a trained model to int8."
+    ),
     "train": _LazyCommand("fun_asr.cli.train:train", "Train or fine-tune a model."),
     "transcribe": _LazyCommand("fun_asr.cli.transcribe:transcribe", "Transcribe audio and video files."),
 }

@@ -86,7 +86,7 @@ def generate(
     lengths_B: Tensor,
     tokenizer: Tokenizer,
     languages: Sequence[str | None],
-    options: GenerateOptions = GenerateOptions(),  # noqa: B008  (frozen)
+    options: GenerateOptions = GenerateOptions(),
 ) -> list[Hypothesis]:
     """Decode a batch of encoded segments.
 
@@ -144,7 +144,7 @@ def _greedy(
     scores = [0.0] * len(beams)
     block = first
     while True:
-        logits = logits.masked_fill(block, -torch.inf)
+        logits.masked_fill_(block, -torch.inf)
         block = banned
         top = logits.max(dim=-1)
         log_probs = (top.values - logits.logsumexp(dim=-1)).tolist()
@@ -188,7 +188,7 @@ def _beam_search(
     scores_BW[:, 0] = 0.0
     block = first
     while True:
-        log_probs = logits.masked_fill(block, -torch.inf).log_softmax(dim=-1).view(len(beams), width, -1)
+        log_probs = logits.masked_fill_(block, -torch.inf).log_softmax(dim=-1).view(len(beams), width, -1)
         block = banned
         vocabulary = log_probs.shape[-1]
         # 2 W candidates hold at least W that do not end.
@@ -197,9 +197,7 @@ def _beam_search(
         next_tokens: list[int] = []
         next_scores: list[list[float]] = []
         kept: list[int] = []
-        for b, (beam, values, indices) in enumerate(
-            zip(beams, top.values.tolist(), top.indices.tolist(), strict=True)
-        ):
+        for b, (beam, values, indices) in enumerate(zip(beams, top.values.tolist(), top.indices.tolist(), strict=True)):
             live: list[tuple[float, int, int]] = []
             for rank, (value, index) in enumerate(zip(values, indices, strict=True)):
                 source, token = divmod(index, vocabulary)

@@ -12,7 +12,6 @@ import yaml
 
 from fun_asr.errors import ConfigError
 
-
 T = TypeVar("T")
 
 

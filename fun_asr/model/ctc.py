@@ -1,6 +1,6 @@
 """The CTC head: a strided adaptor to 12.5 Hz and a linear layer (Graves et al. 2006).
 
-Shapes: B batch, L encoder frames (20 ms), J = ceil(L / 4) CTC frames (80 ms), D width, C vocabulary with the blank last.
+Shapes: B batch, L encoder frames (20 ms), J = ceil(L / 4) CTC frames (80 ms), D width, C vocabulary, the blank last.
 """
 
 from __future__ import annotations

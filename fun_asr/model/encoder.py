@@ -2,7 +2,7 @@
 
 Shapes: B batch, M mel bins, T log-mel frames (10 ms), L encoder frames (20 ms), D width, H heads.
 Padding is masked in attention and in every convolution, so an utterance's output does not depend on its batch.
-Sources: Radford et al. 2022 (Whisper: stem, attention, feed-forward), Gulati et al. 2020 (Conformer: convolution module).
+Sources: Radford et al. 2022 (Whisper: stem, attention, feed-forward), Gulati et al. 2020 (Conformer: convolution).
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from fun_asr.model.config import EncoderConfig
 
 def sinusoids(length: int, dim: int, max_timescale: float = 10_000.0) -> Tensor:
     """Sinusoidal positions `[length, dim]`: sines in the first half of the width, cosines in the second."""
-    rates = torch.exp(-math.log(max_timescale) / (dim // 2 - 1) * torch.arange(dim // 2))
-    angles = torch.arange(length)[:, None] * rates
+    # On the CPU even while a model is built without memory: arange on the meta device imports two seconds of torch.
+    rates = torch.exp(-math.log(max_timescale) / (dim // 2 - 1) * torch.arange(dim // 2, device="cpu"))
+    angles = torch.arange(length, device="cpu")[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
@@ -48,7 +49,7 @@ class SelfAttention(nn.Module):
 
 
 class ConvModule(nn.Module):
-    """Conformer's convolution module with LayerNorm; its output projection starts at zero, so it adds nothing at first."""
+    """Conformer's convolution module with LayerNorm; its output projection starts at zero: at first it adds nothing."""
 
     def __init__(self, dim: int, width: int, kernel: int) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from fun_asr.model.encoder import FeedForward
 
 
 class Router(nn.Module):
-    """Chooses K of E experts for each token; keeps the balancing bias and, in training, the load since its last update."""
+    """Chooses K of E experts for each token; keeps the balancing bias and, in training, the load it sees."""
 
     balance_E: Tensor
     load_E: Tensor
@@ -51,9 +51,13 @@ class RoutedExperts(nn.Module):
         self.down_EFD = nn.Parameter(torch.zeros(num_experts, hidden, dim))
         nn.init.normal_(self.gate_up_EDF, std=dim**-0.5)
 
-    def forward(self, x_RD: Tensor, offsets_E: Tensor) -> Tensor:
-        gate_RF, up_RF = grouped_matmul(x_RD, self.gate_up_EDF, offsets_E).chunk(2, dim=-1)
-        return grouped_matmul(F.silu(gate_RF) * up_RF, self.down_EFD, offsets_E)
+    def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
+        """Each token's weighted sum over its experts, `[N, D]`."""
+        order_R, offsets_E = group_by_expert(routing.experts_NK, len(self.gate_up_EDF))
+        rows_RD = x_ND[order_R // routing.experts_NK.shape[1]]
+        gate_RF, up_RF = grouped_matmul(rows_RD, self.gate_up_EDF, offsets_E).chunk(2, dim=-1)
+        y_RD = grouped_matmul(F.silu(gate_RF) * up_RF, self.down_EFD, offsets_E)
+        return combine(y_RD, order_R, routing.weights_NK)
 
 
 class MoEFeedForward(nn.Module):
@@ -73,8 +77,5 @@ class MoEFeedForward(nn.Module):
         if self.router is None:
             return shared  # type: ignore[no-any-return]
         x_ND = x.reshape(-1, x.shape[-1])
-        routing = self.router(x_ND)
-        order_R, offsets_E = group_by_expert(routing.experts_NK, len(self.router.balance_E))
-        rows_RD = x_ND[order_R // self.router.num_experts_per_token]
-        y_ND = combine(self.experts(rows_RD, offsets_E), order_R, routing.weights_NK)
+        y_ND = self.experts(x_ND, self.router(x_ND))
         return shared + y_ND.view_as(x)  # type: ignore[no-any-return]

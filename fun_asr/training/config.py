@@ -62,9 +62,12 @@ class TrainConfig:
     steps: int = 1000
     batch_seconds: float = 80.0
     """Audio of one step, padding included."""
+    joined: float = 0.0
+    """Part of the utterances that are joined in twos and threes: after single sentences only, a decoder stops early."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     ctc_weight: float = 0.3
+    """Of the CTC loss beside the decoder's; 0 keeps it from the encoder, which an untrained head harms."""
     ctc_replay: int = 0
     """Extra updates a step of the CTC head alone, on encoder outputs kept from recent steps."""
     ctc_replay_batches: int = 100

@@ -20,6 +20,8 @@ from fun_asr.errors import FunASRError, ManifestError
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.augment import AugmentConfig, Wave, augment_wave, spec_augment
 
+JOINED_SECONDS = 20.0
+
 IGNORED = -100
 """Label of decoder positions that are not trained: the prompt and the padding."""
 
@@ -39,6 +41,20 @@ class Utterance:
     language: str = "en"
     offset: float = 0.0
     """Seconds into the file."""
+    parts: tuple[Utterance, ...] = ()
+    """Utterances that follow each other in this one, which then has no audio file of its own."""
+
+
+def join(parts: Sequence[Utterance]) -> Utterance:
+    """One utterance of several that follow each other."""
+    return Utterance(
+        audio_filepath=parts[0].audio_filepath,
+        duration=sum(part.duration for part in parts),
+        text=" ".join(part.text for part in parts),
+        written=" ".join(part.written for part in parts),
+        language=parts[0].language,
+        parts=tuple(parts),
+    )
 
 
 def read_manifest(path: Path) -> list[Utterance]:
@@ -81,6 +97,8 @@ def load_wave(utterance: Utterance) -> Wave:
     Raises:
         AudioDecodeError: as `decode`.
     """
+    if utterance.parts:
+        return np.concatenate([load_wave(part) for part in utterance.parts])
     wave = decode(utterance.audio_filepath)
     if utterance.offset or len(wave) > (utterance.duration + 1) * SAMPLE_RATE:
         start = round(utterance.offset * SAMPLE_RATE)
@@ -117,7 +135,11 @@ class Batch:
 
 
 def plan_epoch(
-    sources: Sequence[tuple[Sequence[Utterance], float]], batch_seconds: float, seed: int, epoch: int
+    sources: Sequence[tuple[Sequence[Utterance], float]],
+    batch_seconds: float,
+    seed: int,
+    epoch: int,
+    joined: float = 0.0,
 ) -> list[list[Utterance]]:
     """Batches of one epoch: utterances of like length together, padded size at most `batch_seconds`, shuffled.
 
@@ -125,6 +147,7 @@ def plan_epoch(
         sources: utterances with their weight: how often each is seen an epoch (2.5: all twice, a random half thrice).
         batch_seconds: seconds a batch spans, padding included.
         seed, epoch: the same pair gives the same plan.
+        joined: part of the utterances that are joined in twos and threes, up to `JOINED_SECONDS`.
     """
     rng = np.random.default_rng([seed, epoch])
     chosen: list[Utterance] = []
@@ -133,6 +156,8 @@ def plan_epoch(
         chosen += list(utterances) * whole
         extra = round((weight - whole) * len(utterances))
         chosen += [utterances[i] for i in rng.permutation(len(utterances))[:extra]]
+    if joined:
+        chosen = _joined(chosen, joined, rng)
     jitter = rng.uniform(0.9, 1.1, len(chosen))
     order = np.argsort([u.duration * j for u, j in zip(chosen, jitter, strict=True)], kind="stable")
     batches: list[list[Utterance]] = [[]]
@@ -145,6 +170,29 @@ def plan_epoch(
             longest = utterance.duration
         batches[-1].append(utterance)
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _joined(utterances: Sequence[Utterance], part: float, rng: np.random.Generator) -> list[Utterance]:
+    """Join neighbours of a random order until about `part` of the utterances is in a group."""
+    kept: list[Utterance] = []
+    group: list[Utterance] = []
+    wanted = 0
+    for index in rng.permutation(len(utterances)):
+        utterance = utterances[index]
+        if not group and rng.random() < part / 2.5 / (1 - part + part / 2.5):
+            wanted = int(rng.integers(2, 4))
+        fits = not group or (
+            sum(u.duration for u in group) + utterance.duration <= JOINED_SECONDS
+            and utterance.language == group[0].language
+        )
+        if wanted and fits and utterance.trains_decoder and utterance.text and utterance.written:
+            group.append(utterance)
+            if len(group) == wanted:
+                kept.append(join(group))
+                group, wanted = [], 0
+        else:
+            kept.append(utterance)
+    return kept + group
 
 
 class Collator:

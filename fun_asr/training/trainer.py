@@ -112,7 +112,7 @@ class Trainer:
     def _batches(self) -> Iterator[Batch]:
         while True:
             seed = self.config.seed
-            plan = plan_epoch(self.sources, self.config.batch_seconds, seed, self.epoch)
+            plan = plan_epoch(self.sources, self.config.batch_seconds, seed, self.epoch, self.config.joined)
             loader = Loader(plan, self.collate, seed=seed, epoch=self.epoch, start=self.position)
             for index, batch in loader:
                 self.position = index + 1
@@ -137,8 +137,13 @@ class Trainer:
             rng = np.random.default_rng([self.config.seed, 1, self.step])
             # The generator of the replay's dropout: a resumed run must draw what an uninterrupted one draws.
             torch.manual_seed(self.config.seed + self.step)
+            total = 0.0
             for _ in range(self.config.ctc_replay):
-                self._update(self.replay.loss(self.model.ctc, self.device, rng))
+                loss = self.replay.loss(self.model.ctc, self.device, rng)
+                self._update(loss)
+                total += float(loss.detach())
+            if not self.config.ctc_weight:
+                return float(losses.decoder.detach()), total / self.config.ctc_replay
         return float(losses.decoder.detach()), float(losses.ctc.detach())
 
     def _update(self, loss: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from fun_asr.model.config import load_yaml
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.augment import AugmentConfig, augment_wave, mix, spec_augment
 from fun_asr.training.config import TrainConfig
-from fun_asr.training.data import IGNORED, Collator, Utterance, plan_epoch, read_manifest
+from fun_asr.training.data import IGNORED, Collator, Utterance, load_wave, plan_epoch, read_manifest
 from fun_asr.training.losses import joint_loss
 from fun_asr.training.trainer import Trainer
 
@@ -87,6 +88,18 @@ def test_epoch_plan_passes_over_each_source_by_its_weight_within_the_batch_size(
     assert padded < 1.15 * sum(u.duration for batch in plan for u in batch), "like lengths belong together"
     assert plan == plan_epoch([(first, 2), (second, 0.5)], batch_seconds=60, seed=1, epoch=0)
     assert plan != plan_epoch([(first, 2), (second, 0.5)], batch_seconds=60, seed=1, epoch=1)
+
+
+def test_joined_utterances_follow_each_other_in_sound_and_text(corpus: Path) -> None:
+    rows = read_manifest(corpus / "train.jsonl")
+    (plan,) = plan_epoch([(rows, 20)], batch_seconds=1e9, seed=0, epoch=0, joined=0.5)
+    groups = [u for u in plan if u.parts]
+    assert sum(len(u.parts) for u in groups) == pytest.approx(0.5 * 120, abs=20)
+    assert sum(len(u.parts) or 1 for u in plan) == 120, "nothing is lost, nothing is doubled"
+    group = groups[0]
+    assert group.text == " ".join(part.text for part in group.parts)
+    assert group.written == " ".join(part.written for part in group.parts)
+    assert np.array_equal(load_wave(group), np.concatenate([load_wave(part) for part in group.parts]))
 
 
 def test_noise_is_mixed_at_the_asked_signal_to_noise_ratio() -> None:
@@ -223,6 +236,35 @@ def test_final_model_is_the_mean_of_the_kept_checkpoints(corpus: Path, tiny_mode
     name = "decoder.blocks.0.ffn.shared.up.weight"
     mean = torch.stack([load_file(folder / "model.safetensors")[name] for folder in folders]).mean(dim=0)
     torch.testing.assert_close(load_stored(final)[name], mean)
+
+
+@pytest.mark.slow
+def test_replayed_ctc_updates_move_only_the_head_and_resume_exactly(
+    corpus: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still = {"learning_rate": 0.0, "new_learning_rate": 0.0, "ctc_learning_rate": 1e-3, "weight_decay": 0.0}
+    changes = {"ctc_replay": 3, "optimizer": still, "steps": 6, "checkpoint_minutes": 0.0}
+    whole = load_stored(train(write_config(corpus, tiny_model_dir, output_dir="whole", **changes)))
+    before = load_stored(tiny_model_dir)
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], whole[name])}
+    assert moved - {"decoder"} == {"ctc"}
+    assert all("balance" in n for n in before if n.startswith("decoder.") and not torch.equal(before[n], whole[n]))
+    once = load_stored(train(write_config(corpus, tiny_model_dir, output_dir="once", **{**changes, "ctc_replay": 0})))
+    assert not torch.equal(once["ctc.vocabulary.weight"], whole["ctc.vocabulary.weight"])
+    for path in sorted((corpus / "whole").glob("checkpoint-*"))[-1:]:
+        shutil.rmtree(path)
+    with pytest.raises(CheckpointError):  # older checkpoints keep only their weights
+        train(corpus / "whole.yaml")
+
+
+def test_ctc_only_sources_leave_the_decoder_alone(corpus: Path, tiny_model_dir: Path) -> None:
+    source = {"manifest": "train.jsonl", "targets": "ctc"}
+    final = train(write_config(corpus, tiny_model_dir, train=[source], steps=2, freeze=["encoder."]))
+    before, after = load_stored(tiny_model_dir), load_stored(final)
+    still = [name for name in before if name.startswith("decoder.blocks.0.self_attention")]
+    decay = 1 - 1e-3 * 0.01  # weight decay is all that touches it
+    assert all(torch.allclose(after[name], before[name], rtol=2 * (1 - decay), atol=1e-6) for name in still)
+    assert not torch.equal(before["ctc.vocabulary.weight"], after["ctc.vocabulary.weight"])
 
 
 def test_frozen_parameters_stay(corpus: Path, tiny_model_dir: Path) -> None:
