@@ -147,7 +147,6 @@ def build_model(config: ModelConfig, state: dict[str, Tensor], where: str) -> Fu
         raise CheckpointError(f"{where}: the weights do not fit the configuration ({error})") from None
     # Buffers that are computed, not stored.
     model.encoder.positions = sinusoids(config.encoder.max_frames, config.encoder.dim)
-    for block in model.decoder.blocks:
-        if block.ffn.router is not None:
-            block.ffn.router.load_E = torch.zeros(config.decoder.num_experts, dtype=torch.int64)
+    for router in model.decoder.routers():
+        router.load_E = torch.zeros(config.decoder.num_experts, dtype=torch.int64)
     return model.eval()

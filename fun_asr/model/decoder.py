@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fun_asr.model.config import DecoderConfig
-from fun_asr.model.moe import MoEFeedForward
+from fun_asr.model.moe import MoEFeedForward, Router
 
 
 @dataclass
@@ -148,6 +148,10 @@ class Decoder(nn.Module):
         self.positions = nn.Parameter(torch.zeros(config.max_tokens, config.dim))
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.dim)
+
+    def routers(self) -> list[Router]:
+        """The routers of the layers that have routed experts."""
+        return [block.ffn.router for block in self._layers() if block.ffn.router is not None]
 
     def forward(self, tokens_BS: Tensor, memory: Tensor, memory_mask: Tensor | None = None) -> Tensor:
         """Final representations `[B, S, D]` of whole sequences; `embedding.logits` turns them into scores.

@@ -47,7 +47,8 @@ def augment_wave(wave: Wave, noises: Sequence[Wave], config: AugmentConfig, rng:
         narrow = soxr.resample(soxr.resample(wave, 16_000, 8_000, quality="MQ"), 8_000, 16_000, quality="MQ")
         wave = narrow[: len(wave)]
     gain = 10 ** (rng.uniform(-config.gain_db, config.gain_db) / 20)
-    return np.clip(wave * gain, -1.0, 1.0).astype(np.float32)
+    louder: Wave = np.clip(wave * gain, -1.0, 1.0).astype(np.float32)
+    return louder
 
 
 def mix(wave: Wave, noise: Wave, snr_db: float) -> Wave:
@@ -56,7 +57,8 @@ def mix(wave: Wave, noise: Wave, snr_db: float) -> Wave:
     if speech_power == 0 or noise_power == 0:
         return wave
     scale = np.sqrt(speech_power / noise_power / 10 ** (snr_db / 10))
-    return (wave + scale * noise).astype(np.float32)
+    mixed: Wave = (wave + scale * noise).astype(np.float32)
+    return mixed
 
 
 def spec_augment(features: Tensor, lengths: Sequence[int], config: AugmentConfig, rng: np.random.Generator) -> Tensor:

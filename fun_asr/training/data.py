@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import queue
@@ -206,12 +207,17 @@ class Collator:
         n_mels: int,
         max_tokens: int,
         max_seconds: float = 30.0,
-        augment: AugmentConfig | None = None,
-        noises: Sequence[Wave] = (),
     ) -> None:
         self.tokenizer, self.ctc_tokenizer = tokenizer, ctc_tokenizer
         self.n_mels, self.max_tokens, self.max_samples = n_mels, max_tokens, round(max_seconds * SAMPLE_RATE)
-        self.augment, self.noises = augment, noises
+        self.augment: AugmentConfig | None = None
+        self.noises: Sequence[Wave] = ()
+
+    def augmented(self, augment: AugmentConfig, noises: Sequence[Wave]) -> Collator:
+        """The same collator with augmentation; `noises` are float32 `[samples]` at 16 kHz."""
+        other = copy.copy(self)
+        other.augment, other.noises = augment, noises
+        return other
 
     def __call__(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> Batch | None:
         """The batch, less the utterances that do not fit or cannot be decoded; None when nothing is left."""

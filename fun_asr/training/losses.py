@@ -40,9 +40,10 @@ def joint_loss(model: FunASR, batch: Batch, *, ctc_weight: float, label_smoothin
     summed = F.cross_entropy(logits, batch.labels_BS[trained], reduction="sum", label_smoothing=label_smoothing)
     decoder = summed / max(1, len(logits))
     ctc = logits.new_zeros(())
-    if ctc_weight and bool(batch.ctc_rows.any()):
+    if bool(batch.ctc_rows.any()):
         labels = [label for label, row in zip(batch.ctc_labels, batch.ctc_rows.tolist(), strict=True) if row]
-        ctc = ctc_loss(model.ctc, encoded[batch.ctc_rows], lengths_B[batch.ctc_rows], labels)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and ctc_weight > 0):
+            ctc = ctc_loss(model.ctc, encoded[batch.ctc_rows], lengths_B[batch.ctc_rows], labels)
     return Losses(decoder, ctc, decoder + ctc_weight * ctc, encoded, lengths_B)
 
 

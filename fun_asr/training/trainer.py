@@ -70,9 +70,13 @@ class Trainer:
         self.dev = {Path(d.manifest).stem: _spread(read_manifest(base / d.manifest), d.utterances) for d in config.dev}
         noises = [decode(path) for path in _audio_files(base / config.noise_dir)] if config.noise_dir else []
         encoder = self.model.config.encoder
-        sizes = {"n_mels": encoder.n_mels, "max_tokens": self.model.config.decoder.max_tokens}
-        self.collate = Collator(self.tokenizer, self.ctc_tokenizer, augment=config.augment, noises=noises, **sizes)
-        self.collate_dev = Collator(self.tokenizer, self.ctc_tokenizer, **sizes)
+        self.collate_dev = Collator(
+            self.tokenizer,
+            self.ctc_tokenizer,
+            n_mels=encoder.n_mels,
+            max_tokens=self.model.config.decoder.max_tokens,
+        )
+        self.collate = self.collate_dev.augmented(config.augment, noises)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not name.startswith(tuple(config.freeze)) if config.freeze else True)
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.optimizer), fused=True)
@@ -129,27 +133,21 @@ class Trainer:
                 label_smoothing=self.config.label_smoothing,
             )
         self._update(losses.total)
-        for block in self.model.decoder.blocks:
-            if block.ffn.router is not None:
-                block.ffn.router.rebalance(self.config.balance_rate)
+        for router in self.model.decoder.routers():
+            router.rebalance(self.config.balance_rate)
         if self.config.ctc_replay:
             self.replay.add(batch, losses)
             rng = np.random.default_rng([self.config.seed, 1, self.step])
             # The generator of the replay's dropout: a resumed run must draw what an uninterrupted one draws.
             torch.manual_seed(self.config.seed + self.step)
-            total = 0.0
             for _ in range(self.config.ctc_replay):
-                loss = self.replay.loss(self.model.ctc, self.device, rng)
-                self._update(loss)
-                total += float(loss.detach())
-            if not self.config.ctc_weight:
-                return float(losses.decoder.detach()), total / self.config.ctc_replay
+                self._update(self.replay.loss(self.model.ctc, self.device, rng))
         return float(losses.decoder.detach()), float(losses.ctc.detach())
 
     def _update(self, loss: Tensor) -> None:
         """One optimizer step; parameters that the loss does not reach stay."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
         if bool(norm.isfinite()):
