@@ -37,8 +37,9 @@ class OptimizerConfig:
 
     learning_rate: float = 2e-5
     """Peak, for weights that come trained."""
-    new_learning_rate: float = 3e-4
-    """Peak, for convolution modules, routers and routed experts."""
+    new_learning_rate: float = 3e-5
+    """Peak, for convolution modules, routers and routed experts. AdamW moves weights that start at zero by the learning
+    rate whatever the gradient's size: 2e-4 cost 2 % absolute WER within 170 steps, undone by halving their outputs."""
     ctc_learning_rate: float = 1e-3
     """Peak, for the CTC head."""
     final_ratio: float = 0.05

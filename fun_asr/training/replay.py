@@ -14,6 +14,9 @@ from fun_asr.model.ctc import CTCHead
 from fun_asr.training.data import Batch
 from fun_asr.training.losses import Losses, ctc_loss
 
+ENCODER_FRAMES_PER_SECOND = 50
+MASK_FRAMES = 12
+
 
 class EncodedReplay:
     """The encoder outputs of the last `capacity` batches, in float16 on the CPU.
@@ -36,12 +39,16 @@ class EncodedReplay:
         self._kept.append((encoded, losses.encoded_lengths_B[rows].cpu(), labels))
 
     def loss(self, head: CTCHead, device: torch.device, rng: np.random.Generator) -> Tensor:
-        """The head's loss on one kept batch, drawn by `rng`, with dropout and a masked span of up to 0.4 s."""
+        """The head's loss on one kept batch, drawn by `rng`, with dropout and a masked span in every second or so.
+
+        Without both, a head that sees a batch several times soon knows it by heart.
+        """
         encoded, lengths_B, labels = self._kept[int(rng.integers(len(self._kept)))]
         x = F.dropout(encoded.to(device, torch.float32), self.dropout)
-        width = int(rng.integers(20))
-        start = int(rng.integers(max(1, x.shape[1] - width)))
-        x[:, start : start + width] = 0
+        for row in x:
+            for _ in range(x.shape[1] // ENCODER_FRAMES_PER_SECOND):
+                start = int(rng.integers(x.shape[1]))
+                row[start : start + int(rng.integers(MASK_FRAMES + 1))] = 0
         return ctc_loss(head, x, lengths_B.to(device), labels)
 
     def state_dict(self) -> dict[str, Tensor]:
