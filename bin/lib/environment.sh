@@ -62,7 +62,7 @@ _install() {
   fi
 
   _say "installing into .venv; PyTorch is a large download, so the first time takes minutes"
-  "$_venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
+  "$_venv/bin/python" -m pip install --quiet --quiet --disable-pip-version-check --no-input \
     --editable "$project${extras:+[$extras]}" >&2 \
     || _fail "the installation failed (pip's reason is above); run the same command to try again"
 

@@ -1,0 +1,135 @@
+"""The model inside the package on real recordings: right words, the same in any batch, nothing from noise."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+import soundfile
+import torch
+from whisper_normalizer.english import EnglishTextNormalizer
+
+from fun_asr import Transcriber, Transcript, load_model
+from fun_asr.audio.decode import decode
+from fun_asr.audio.features import log_mel
+from fun_asr.model.checkpoint import SHARD_BYTES
+from fun_asr.model.encoder import length_mask
+from fun_asr.model.precision import ComputeType
+from fun_asr.model.quantize import load_network
+from fun_asr.transcriber import BUNDLED_MODEL
+
+DATA = Path(__file__).parent / "data"
+ROWS = [json.loads(line) for line in (DATA / "speech.jsonl").open()]
+PATHS = [DATA / row["audio_filepath"] for row in ROWS]
+normalize = EnglishTextNormalizer()
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def transcriber() -> Transcriber:
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def exact() -> Transcriber:
+    return load_model(compute_type="float32")
+
+
+def texts(results: object) -> list[str]:
+    found = list(results)  # type: ignore[call-overload]
+    assert all(isinstance(result, Transcript) for result in found), found
+    return [result.text for result in found]
+
+
+def wer(hypotheses: list[str]) -> float:
+    return jiwer.wer([normalize(row["text"]) for row in ROWS], [normalize(text) for text in hypotheses])
+
+
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_real_speech_comes_out_right_and_formatted(transcriber: Transcriber, beam_size: int) -> None:
+    outputs = texts(transcriber.transcribe(PATHS, language="en", beam_size=beam_size))
+    assert wer(outputs) < 0.16, outputs
+    assert all(text[0].isupper() for text in outputs), outputs
+    assert sum(text[-1] in ".?!" for text in outputs) >= len(outputs) - 1, outputs
+
+
+def test_ctc_decoding_of_real_speech(transcriber: Transcriber) -> None:
+    outputs = texts(transcriber.transcribe(PATHS, decoding="ctc"))
+    assert wer(outputs) < 0.65, outputs
+
+
+def test_english_is_detected(transcriber: Transcriber) -> None:
+    results = list(transcriber.transcribe(PATHS[3:5]))
+    for result in results:
+        assert isinstance(result, Transcript)
+        assert result.language == "en"
+        assert result.language_probability is not None
+        assert 0.5 < result.language_probability <= 1
+
+
+def test_batch_equals_single_in_text_and_logits(exact: Transcriber) -> None:
+    together = texts(exact.transcribe(PATHS, language="en", batch_size=len(PATHS)))
+    alone = [texts(exact.transcribe([path], language="en"))[0] for path in PATHS]
+    assert together == alone
+    model = load_network(BUNDLED_MODEL, torch.device("cpu"), ComputeType.FLOAT32)
+    waves = [decode(path) for path in PATHS]
+    tokens = torch.tensor([[50258, 50259, 50359, 50363]])
+    with torch.inference_mode():
+        memory, lengths = model.encode(*log_mel(waves))
+        mask = length_mask(lengths, memory.shape[1])
+        batch = model.decoder.embedding.logits(model.decoder(tokens.expand(len(waves), -1), memory, mask))
+        for row, wave in zip(batch, waves, strict=True):
+            single, _ = model.encode(*log_mel([wave]))
+            logits = model.decoder.embedding.logits(model.decoder(tokens, single))
+            torch.testing.assert_close(row, logits[0], atol=1e-3, rtol=0)
+
+
+def test_int8_writes_what_float32_writes(transcriber: Transcriber, exact: Transcriber) -> None:
+    int8 = texts(transcriber.transcribe(PATHS, language="en"))
+    float32 = texts(exact.transcribe(PATHS, language="en"))
+    assert jiwer.wer([normalize(t) for t in float32], [normalize(t) for t in int8]) < 0.05
+
+
+@pytest.mark.parametrize("kind", ["silence", "white noise", "hum", "clicks"])
+def test_nothing_is_written_where_nobody_speaks(transcriber: Transcriber, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    time = np.arange(10 * 16_000) / 16_000
+    wave = {
+        "silence": np.zeros(len(time)),
+        "white noise": 0.05 * rng.normal(size=len(time)),
+        "hum": 0.1 * np.sin(2 * np.pi * 50 * time) + 0.05 * np.sin(2 * np.pi * 150 * time),
+        "clicks": np.where(rng.random(len(time)) < 2e-4, 0.5, 0.0),
+    }[kind]
+    assert transcriber.transcribe_samples(wave.astype(np.float32), language="en").text == ""
+
+
+def test_long_recording_keeps_every_sentence(transcriber: Transcriber, tmp_path: Path) -> None:
+    pause = np.zeros(8_000, np.float32)
+    waves = [part for _ in range(3) for path in PATHS for part in (decode(path), pause)]
+    long = np.concatenate(waves)
+    assert len(long) > 120 * 16_000
+    soundfile.write(tmp_path / "long.flac", long, 16_000)
+    (result,) = transcriber.transcribe([tmp_path / "long.flac"], language="en")
+    assert isinstance(result, Transcript)
+    assert result.duration == pytest.approx(len(long) / 16_000)
+    reference = " ".join(row["text"] for row in ROWS * 3)
+    assert jiwer.wer(normalize(reference), normalize(result.text)) < 0.2, result.text
+    for earlier, later in zip(result.segments, result.segments[1:], strict=False):
+        assert earlier.end == later.start
+    assert max(segment.end - segment.start for segment in result.segments) <= 30
+
+
+def test_model_loads_in_under_two_seconds_without_pickle() -> None:
+    assert not [p for p in BUNDLED_MODEL.rglob("*") if p.suffix in {".pt", ".bin", ".pkl", ".ckpt"}]
+    assert all(shard.stat().st_size < 60 * 10**6 for shard in BUNDLED_MODEL.glob("*.safetensors"))
+    assert SHARD_BYTES < 60 * 10**6
+    code = (
+        "import time, torch, tokenizers, sentencepiece, fun_asr.transcriber as t; "
+        "start = time.perf_counter(); t.load_model(); print(time.perf_counter() - start)"
+    )
+    runs = [float(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(3)]
+    assert min(runs) < 2
