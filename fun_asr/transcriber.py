@@ -360,7 +360,7 @@ class Transcriber:
             lengths_B,
             self._tokenizer,
             [owner.language for owner in owners],
-            GenerateOptions(beam_size=options.beam_size),
+            GenerateOptions(beam_size=options.beam_size, suppress=self._tokenizer.captions),
         )
         found = {}
         for b, owner, hypothesis in zip(heard, owners, hypotheses, strict=True):

@@ -172,7 +172,9 @@ def test_endless_paths_are_taken_a_few_at_a_time(model: Transcriber, files: list
 
     results = model.transcribe(paths(), batch_size=2)
     first = [next(results) for _ in range(10)]
-    assert first[0] == first[7]
+    # Another batch: the same words, the score equal but for rounding.
+    assert first[0].text == first[7].text
+    assert first[0].segments[0].score == pytest.approx(first[7].segments[0].score, abs=1e-4)
     assert taken < 100
     results.close()
     deadline = time.monotonic() + 5

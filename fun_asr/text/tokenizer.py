@@ -82,6 +82,14 @@ class Tokenizer:
         ids = {code: self._tokenizer.token_to_id(f"<|{code}|>") for code in LANGUAGE_NAMES}
         return {code: number for code, number in ids.items() if number is not None}
 
+    @cached_property
+    def captions(self) -> tuple[int, ...]:
+        """Tokens that open a caption of something that is not speech: "[MUSIC]", "(laughs)", notes."""
+        # In byte-level BPE a space is written Ġ, and the notes U+2669 to U+266C begin with these two letters.
+        openers = ("[", "(", "{", "âĻ")
+        vocabulary = self._tokenizer.get_vocab()
+        return tuple(sorted(i for token, i in vocabulary.items() if token.lstrip("Ġ").startswith(openers)))
+
     def prompt(self, language: str) -> list[int]:
         """The tokens that start a transcript in `language` (a code)."""
         return [self.sot, self.languages[language], self.transcribe, self.no_timestamps]

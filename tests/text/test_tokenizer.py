@@ -25,6 +25,14 @@ def test_prompt_is_whispers() -> None:
     assert len(tokenizer.languages) == 99
 
 
+def test_captions_are_told_from_words() -> None:
+    tokenizer = Tokenizer(BUNDLED / "tokenizer.json")
+    for caption in ("[MUSIC]", "(laughs)", "♪♪"):
+        assert tokenizer.encode(caption)[0] in tokenizer.captions
+    for words in ("Music", "$5", '"Yes," he said', "well-known"):
+        assert not set(tokenizer.encode(words)) & set(tokenizer.captions)
+
+
 @pytest.mark.parametrize("text", ["The price is $25.50, isn't it?", "官至贵州按察使。", "Ένα, δύο", "naïve café"])
 def test_text_survives_the_decoder_tokens(text: str) -> None:
     tokenizer = Tokenizer(BUNDLED / "tokenizer.json")
