@@ -19,11 +19,12 @@ from fun_asr.audio.features import log_mel
 from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, default_workers, read_segments
 from fun_asr.audio.segment import Span, segment_stream
 from fun_asr.decoding import ctc
-from fun_asr.decoding.generate import ENCODER_FRAMES_PER_SECOND, GenerateOptions, generate
+from fun_asr.decoding.generate import GenerateOptions, generate
 from fun_asr.decoding.guard import cut_loops, has_speech, is_silent
 from fun_asr.decoding.pool import SegmentPool
 from fun_asr.errors import AudioDecodeError, CheckpointError, ConfigError
 from fun_asr.model.checkpoint import CTC_TOKENIZER_FILE, TOKENIZER_FILE
+from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.precision import resolve_compute_type, resolve_device
 from fun_asr.model.quantize import load_network

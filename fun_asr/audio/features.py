@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-SAMPLE_RATE = 16_000
+from fun_asr.audio.decode import SAMPLE_RATE
+
 N_FFT = 400  # samples: 25 ms
 HOP_LENGTH = 160  # samples: 10 ms
 FRAMES_PER_SECOND = SAMPLE_RATE // HOP_LENGTH  # 100

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from fun_asr.model.decoder import Decoder, DecoderCache
-from fun_asr.model.encoder import length_mask
+from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND, length_mask
 from fun_asr.text.tokenizer import Tokenizer
 
 TOKENS_PER_SECOND = 25
 """More than any language speaks, in Whisper's tokens; bounds the work that a loop can cause."""
-ENCODER_FRAMES_PER_SECOND = 50
 
 
 @dataclass(frozen=True)

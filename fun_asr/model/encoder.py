@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from fun_asr.model.config import EncoderConfig
 
+ENCODER_FRAMES_PER_SECOND = 50
+
 
 def sinusoids(length: int, dim: int, max_timescale: float = 10_000.0) -> Tensor:
     """Sinusoidal positions `[length, dim]`: sines in the first half of the width, cosines in the second."""

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fun_asr.model.ctc import CTCHead
+from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.training.data import Batch
 from fun_asr.training.losses import Losses, ctc_loss
 
-ENCODER_FRAMES_PER_SECOND = 50
 MASK_FRAMES = 12
 
 
