@@ -141,7 +141,6 @@ class Transcriber:
         self._tokenizer = tokenizer
         self._ctc_tokenizer = ctc_tokenizer
         self._device = device
-        self._dtype = network.encoder.norm.weight.dtype
         self._segment_seconds = min(SEGMENT_SECONDS, network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
 
     @property
@@ -320,7 +319,7 @@ class Transcriber:
         features, lengths_B = log_mel(
             [segment.samples for segment in batch], n_mels=config.encoder.n_mels, device=self._device
         )
-        encoded, lengths_B = self._network.encode(features.to(self._dtype), lengths_B)
+        encoded, lengths_B = self._network.encode(features, lengths_B)
         log_probs, ctc_lengths_B = self._network.ctc(encoded, lengths_B)
         blank = self._ctc_tokenizer.blank
         heard = [b for b, speech in enumerate(has_speech(log_probs, ctc_lengths_B, blank)) if speech]

@@ -1,4 +1,4 @@
-"""OpenAI Whisper weights into a `FunASR` model, from CTranslate2 files or the transformers package's state dict.
+"""OpenAI Whisper weights, from a CTranslate2 file, into a `FunASR` model.
 
 Whisper's feed-forward becomes the decoder's shared expert; what Whisper lacks (convolution modules, router, routed
 experts, CTC head) keeps its initialisation, which adds nothing, so the model computes what Whisper computes.
@@ -19,8 +19,6 @@ from fun_asr.model.fun_asr import FunASR
 NEW_MODULES = (".conv.", ".router.", ".experts.", "ctc.")
 """Parts of parameter names that Whisper has no counterpart of."""
 
-Source = Callable[[str], Tensor]
-
 
 def load_ctranslate2(model: FunASR, path: Path) -> None:
     """Copy the Whisper weights of a CTranslate2 `model.bin` into `model`.
@@ -29,123 +27,56 @@ def load_ctranslate2(model: FunASR, path: Path) -> None:
         CheckpointError: when the file is damaged or its sizes differ from the model's.
     """
     variables = read_variables(path)
-
-    def get(name: str) -> Tensor:
-        return torch.from_numpy(variables[name].astype("float32"))
-
-    _load(model, _ctranslate2_weights(model, get), str(path))
-
-
-def load_transformers(model: FunASR, state: Mapping[str, Tensor]) -> None:
-    """Copy the weights of a transformers `WhisperForConditionalGeneration.state_dict()` into `model`.
-
-    Raises:
-        CheckpointError: when a weight is missing or its size differs from the model's.
-    """
-    _load(model, _transformers_weights(model, lambda name: state["model." + name].float()), "state dict")
-
-
-def _load(model: FunASR, weights: Callable[[], dict[str, Tensor]], source: str) -> None:
     try:
-        converted = weights()
+        converted = _convert(model, lambda name: torch.from_numpy(variables[name].astype("float32")))
     except KeyError as error:
-        raise CheckpointError(f"{source}: not the weights of a Whisper model of this size: no {error}") from None
+        raise CheckpointError(f"{path}: not the weights of a Whisper model of this size: no {error}") from None
     own = model.state_dict()
     for name, tensor in converted.items():
         if name not in own or own[name].shape != tensor.shape:
             expected = tuple(own[name].shape) if name in own else "nothing"
-            raise CheckpointError(f"{source}: {name} has shape {tuple(tensor.shape)}, the model expects {expected}")
+            raise CheckpointError(f"{path}: {name} has shape {tuple(tensor.shape)}, the model expects {expected}")
     missing = [name for name in own if name not in converted and not any(part in name for part in NEW_MODULES)]
     if missing:
-        raise CheckpointError(f"{source}: no weights for {missing[0]}")
+        raise CheckpointError(f"{path}: no weights for {missing[0]}")
     model.load_state_dict(converted, strict=False)
 
 
-def _ctranslate2_weights(model: FunASR, get: Source) -> Callable[[], dict[str, Tensor]]:
+def _convert(model: FunASR, get: Callable[[str], Tensor]) -> dict[str, Tensor]:
     def linear(name: str) -> dict[str, Tensor]:
         return {"weight": get(f"{name}/weight"), "bias": get(f"{name}/bias")}
 
     def norm(name: str) -> dict[str, Tensor]:
         return {"weight": get(f"{name}/gamma"), "bias": get(f"{name}/beta")}
 
-    def weights() -> dict[str, Tensor]:
-        parts: dict[str, dict[str, Tensor]] = {
-            "encoder.conv1": linear("encoder/conv1"),
-            "encoder.conv2": linear("encoder/conv2"),
-            "encoder.norm": norm("encoder/layer_norm"),
-            "decoder.embedding": {"weight": get("decoder/embeddings/weight")},
-            "decoder.norm": norm("decoder/layer_norm"),
-        }
-        for layer in range(model.config.encoder.num_layers):
-            ours, theirs = f"encoder.blocks.{layer}", f"encoder/layer_{layer}"
-            parts[f"{ours}.attention_norm"] = norm(f"{theirs}/self_attention/layer_norm")
-            parts[f"{ours}.attention.qkv"] = linear(f"{theirs}/self_attention/linear_0")
-            parts[f"{ours}.attention.out"] = linear(f"{theirs}/self_attention/linear_1")
-            parts[f"{ours}.ffn_norm"] = norm(f"{theirs}/ffn/layer_norm")
-            parts[f"{ours}.ffn.up"] = linear(f"{theirs}/ffn/linear_0")
-            parts[f"{ours}.ffn.down"] = linear(f"{theirs}/ffn/linear_1")
-        for layer in range(model.config.decoder.num_layers):
-            ours, theirs = f"decoder.blocks.{layer}", f"decoder/layer_{layer}"
-            parts[f"{ours}.self_norm"] = norm(f"{theirs}/self_attention/layer_norm")
-            parts[f"{ours}.self_attention.qkv"] = linear(f"{theirs}/self_attention/linear_0")
-            parts[f"{ours}.self_attention.out"] = linear(f"{theirs}/self_attention/linear_1")
-            parts[f"{ours}.cross_norm"] = norm(f"{theirs}/attention/layer_norm")
-            parts[f"{ours}.cross_attention.q"] = linear(f"{theirs}/attention/linear_0")
-            parts[f"{ours}.cross_attention.kv"] = linear(f"{theirs}/attention/linear_1")
-            parts[f"{ours}.cross_attention.out"] = linear(f"{theirs}/attention/linear_2")
-            parts[f"{ours}.ffn_norm"] = norm(f"{theirs}/ffn/layer_norm")
-            parts[f"{ours}.ffn.shared.up"] = linear(f"{theirs}/ffn/linear_0")
-            parts[f"{ours}.ffn.shared.down"] = linear(f"{theirs}/ffn/linear_1")
-        return _flatten(parts) | {"decoder.positions": get("decoder/position_encodings/encodings")}
-
-    return weights
-
-
-def _transformers_weights(model: FunASR, get: Source) -> Callable[[], dict[str, Tensor]]:
-    def linear(name: str) -> dict[str, Tensor]:
-        return {"weight": get(f"{name}.weight"), "bias": get(f"{name}.bias")}
-
-    def fused(*names: str) -> dict[str, Tensor]:
-        weights = [get(f"{name}.weight") for name in names]
-        # Whisper's key projections have no bias.
-        biases = [
-            torch.zeros(len(weight)) if name.endswith("k_proj") else get(f"{name}.bias")
-            for name, weight in zip(names, weights, strict=True)
-        ]
-        return {"weight": torch.cat(weights), "bias": torch.cat(biases)}
-
-    def weights() -> dict[str, Tensor]:
-        parts: dict[str, dict[str, Tensor]] = {
-            "encoder.conv1": linear("encoder.conv1"),
-            "encoder.conv2": linear("encoder.conv2"),
-            "encoder.norm": linear("encoder.layer_norm"),
-            "decoder.embedding": {"weight": get("decoder.embed_tokens.weight")},
-            "decoder.norm": linear("decoder.layer_norm"),
-        }
-        for layer in range(model.config.encoder.num_layers):
-            ours, theirs = f"encoder.blocks.{layer}", f"encoder.layers.{layer}"
-            attention = f"{theirs}.self_attn"
-            parts[f"{ours}.attention_norm"] = linear(f"{theirs}.self_attn_layer_norm")
-            parts[f"{ours}.attention.qkv"] = fused(*(f"{attention}.{x}_proj" for x in "qkv"))
-            parts[f"{ours}.attention.out"] = linear(f"{attention}.out_proj")
-            parts[f"{ours}.ffn_norm"] = linear(f"{theirs}.final_layer_norm")
-            parts[f"{ours}.ffn.up"] = linear(f"{theirs}.fc1")
-            parts[f"{ours}.ffn.down"] = linear(f"{theirs}.fc2")
-        for layer in range(model.config.decoder.num_layers):
-            ours, theirs = f"decoder.blocks.{layer}", f"decoder.layers.{layer}"
-            parts[f"{ours}.self_norm"] = linear(f"{theirs}.self_attn_layer_norm")
-            parts[f"{ours}.self_attention.qkv"] = fused(*(f"{theirs}.self_attn.{x}_proj" for x in "qkv"))
-            parts[f"{ours}.self_attention.out"] = linear(f"{theirs}.self_attn.out_proj")
-            parts[f"{ours}.cross_norm"] = linear(f"{theirs}.encoder_attn_layer_norm")
-            parts[f"{ours}.cross_attention.q"] = linear(f"{theirs}.encoder_attn.q_proj")
-            parts[f"{ours}.cross_attention.kv"] = fused(*(f"{theirs}.encoder_attn.{x}_proj" for x in "kv"))
-            parts[f"{ours}.cross_attention.out"] = linear(f"{theirs}.encoder_attn.out_proj")
-            parts[f"{ours}.ffn_norm"] = linear(f"{theirs}.final_layer_norm")
-            parts[f"{ours}.ffn.shared.up"] = linear(f"{theirs}.fc1")
-            parts[f"{ours}.ffn.shared.down"] = linear(f"{theirs}.fc2")
-        return _flatten(parts) | {"decoder.positions": get("decoder.embed_positions.weight")}
-
-    return weights
+    parts: dict[str, dict[str, Tensor]] = {
+        "encoder.conv1": linear("encoder/conv1"),
+        "encoder.conv2": linear("encoder/conv2"),
+        "encoder.norm": norm("encoder/layer_norm"),
+        "decoder.embedding": {"weight": get("decoder/embeddings/weight")},
+        "decoder.norm": norm("decoder/layer_norm"),
+    }
+    for layer in range(model.config.encoder.num_layers):
+        ours, theirs = f"encoder.blocks.{layer}", f"encoder/layer_{layer}"
+        parts[f"{ours}.attention_norm"] = norm(f"{theirs}/self_attention/layer_norm")
+        parts[f"{ours}.attention.qkv"] = linear(f"{theirs}/self_attention/linear_0")
+        parts[f"{ours}.attention.out"] = linear(f"{theirs}/self_attention/linear_1")
+        parts[f"{ours}.ffn_norm"] = norm(f"{theirs}/ffn/layer_norm")
+        parts[f"{ours}.ffn.up"] = linear(f"{theirs}/ffn/linear_0")
+        parts[f"{ours}.ffn.down"] = linear(f"{theirs}/ffn/linear_1")
+    for layer in range(model.config.decoder.num_layers):
+        ours, theirs = f"decoder.blocks.{layer}", f"decoder/layer_{layer}"
+        parts[f"{ours}.self_norm"] = norm(f"{theirs}/self_attention/layer_norm")
+        parts[f"{ours}.self_attention.qkv"] = linear(f"{theirs}/self_attention/linear_0")
+        parts[f"{ours}.self_attention.out"] = linear(f"{theirs}/self_attention/linear_1")
+        parts[f"{ours}.cross_norm"] = norm(f"{theirs}/attention/layer_norm")
+        parts[f"{ours}.cross_attention.q"] = linear(f"{theirs}/attention/linear_0")
+        parts[f"{ours}.cross_attention.kv"] = linear(f"{theirs}/attention/linear_1")
+        parts[f"{ours}.cross_attention.out"] = linear(f"{theirs}/attention/linear_2")
+        parts[f"{ours}.ffn_norm"] = norm(f"{theirs}/ffn/layer_norm")
+        parts[f"{ours}.ffn.shared.up"] = linear(f"{theirs}/ffn/linear_0")
+        parts[f"{ours}.ffn.shared.down"] = linear(f"{theirs}/ffn/linear_1")
+    return _flatten(parts) | {"decoder.positions": get("decoder/position_encodings/encodings")}
 
 
 def _flatten(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -120,8 +120,10 @@ def generate(
     first = banned.clone()
     first[list(options.suppress_first)] = True
     beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
-    search = _greedy if width == 1 else _beam_search
-    best = search(decoder, cache, logits, beams, banned, first, tokenizer.eot, width)
+    if width == 1:
+        best = _greedy(decoder, cache, logits, beams, banned, first, tokenizer.eot)
+    else:
+        best = _beam_search(decoder, cache, logits, beams, banned, first, tokenizer.eot, width)
     return [
         Hypothesis(tokens, score, code, probability)
         for (score, tokens), (code, probability) in zip(best, detected, strict=True)
@@ -136,7 +138,6 @@ def _greedy(
     banned: Tensor,
     first: Tensor,
     eot: int,
-    width: int,
 ) -> list[tuple[float, list[int]]]:
     best: list[tuple[float, list[int]]] = [(0.0, [])] * len(beams)
     tokens: list[list[int]] = [[] for _ in beams]

@@ -21,6 +21,6 @@ class FunASR(nn.Module):
         self.decoder = Decoder(config.decoder)
 
     def encode(self, features: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mel `[B, M, T]` and frame counts to `[B, ceil(T / 2), D]` and frame counts (`Encoder.forward`)."""
-        encoded: tuple[Tensor, Tensor] = self.encoder(features, lengths_B)
+        """Log-mel `[B, M, T]`, any dtype, and frame counts to `[B, ceil(T / 2), D]` and its frame counts."""
+        encoded: tuple[Tensor, Tensor] = self.encoder(features.to(self.encoder.norm.weight.dtype), lengths_B)
         return encoded

@@ -33,13 +33,13 @@ def joint_loss(model: FunASR, batch: Batch, *, ctc_weight: float, label_smoothin
     """Decoder cross-entropy plus `ctc_weight` times CTC, each a mean over its target tokens."""
     encoded, lengths_B = model.encode(batch.features, batch.lengths_B)
     mask = length_mask(lengths_B, encoded.shape[1])
-    hidden = model.decoder(batch.tokens_BS, encoded, mask)
     trained = batch.labels_BS != IGNORED
-    # The vocabulary is wide: logits are computed only where there is a label.
-    logits = model.decoder.embedding.logits(hidden[trained]).float()
-    summed = F.cross_entropy(logits, batch.labels_BS[trained], reduction="sum", label_smoothing=label_smoothing)
-    decoder = summed / max(1, len(logits))
-    ctc = logits.new_zeros(())
+    decoder = ctc = encoded.new_zeros((), dtype=torch.float32)
+    if bool(trained.any()):
+        hidden = model.decoder(batch.tokens_BS, encoded, mask)
+        # The vocabulary is wide: logits are computed only where there is a label.
+        logits = model.decoder.embedding.logits(hidden[trained]).float()
+        decoder = F.cross_entropy(logits, batch.labels_BS[trained], label_smoothing=label_smoothing)
     if bool(batch.ctc_rows.any()):
         labels = [label for label, row in zip(batch.ctc_labels, batch.ctc_rows.tolist(), strict=True) if row]
         with torch.set_grad_enabled(torch.is_grad_enabled() and ctc_weight > 0):

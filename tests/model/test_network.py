@@ -99,6 +99,16 @@ def test_gradients_reach_every_parameter() -> None:
     assert untouched == []
 
 
+def test_bfloat16_network_takes_float32_features() -> None:
+    model = random_model()
+    features, lengths = torch.randn(2, 16, 60), torch.tensor([60, 44])
+    with torch.no_grad():
+        expected, _ = model.encode(features, lengths)
+        encoded, _ = model.bfloat16().encode(features, lengths)
+    assert encoded.dtype == torch.bfloat16
+    torch.testing.assert_close(encoded.float(), expected, atol=0.1, rtol=0)
+
+
 def test_too_long_an_utterance_is_refused() -> None:
     with pytest.raises(ValueError, match="at most 200"):
         random_model().encode(torch.randn(1, 16, 402), torch.tensor([402]))
