@@ -14,6 +14,9 @@ from fun_asr.errors import ConfigError
 
 T = TypeVar("T")
 
+# 0 leaves the convolution modules, the CTC head's blocks or the routed experts out.
+_OPTIONAL_SIZES = {"conv_kernel", "num_blocks", "num_experts", "num_experts_per_token", "expert_dim"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderConfig:
@@ -42,6 +45,10 @@ class CTCConfig:
     hidden_dim: int = 512
     kernel: int = 5
     """Frames that each of the two stride-2 convolutions spans."""
+    num_blocks: int = 2
+    num_heads: int = 8
+    block_kernel: int = 11
+    """Frames (80 ms each) that the depth-wise convolution of each block spans."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,10 +79,22 @@ class ModelConfig:
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
     def __post_init__(self) -> None:
+        for part, sizes in dataclasses.asdict(self).items():
+            for name, size in sizes.items():
+                least = 0 if name in _OPTIONAL_SIZES else 1
+                if size < least:
+                    raise ConfigError(f"{part}.{name} must be at least {least}, got {size}")
         if self.encoder.dim % self.encoder.num_heads or self.decoder.dim % self.decoder.num_heads:
             raise ConfigError("dim must be a multiple of num_heads")
-        if self.encoder.conv_kernel and self.encoder.conv_kernel % 2 == 0:
-            raise ConfigError("encoder.conv_kernel must be odd")
+        if self.ctc.hidden_dim % self.ctc.num_heads:
+            raise ConfigError("ctc.hidden_dim must be a multiple of ctc.num_heads")
+        for name, kernel in (
+            ("encoder.conv_kernel", self.encoder.conv_kernel),
+            ("ctc.kernel", self.ctc.kernel),
+            ("ctc.block_kernel", self.ctc.block_kernel),
+        ):
+            if kernel and kernel % 2 == 0:
+                raise ConfigError(f"{name} must be odd")
         if self.encoder.dim != self.decoder.dim:
             raise ConfigError("encoder.dim and decoder.dim must be equal: the decoder attends to the encoder's output")
         if self.decoder.num_experts and not 1 <= self.decoder.num_experts_per_token <= self.decoder.num_experts:
@@ -111,7 +130,7 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "config")
             built[key] = _checked(value, hint, f"{where}: {key}")
     try:
         return cls(**built)
-    except TypeError as error:
+    except (TypeError, ConfigError) as error:
         raise ConfigError(f"{where}: {error}") from None
 
 
@@ -140,6 +159,6 @@ def load_yaml(cls: type[T], path: Path) -> T:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: no valid YAML ({str(error).splitlines()[0]})") from None
     return from_mapping(cls, values or {}, str(path))

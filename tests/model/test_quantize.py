@@ -160,10 +160,13 @@ def test_int8_network_chooses_as_float32(arithmetic: str, directories: dict[str,
         outputs(load_network(directories[stored], CPU, ComputeType.INT8)), reference, strict=True
     ):
         assert scores.shape == expected.shape and scores.dtype == torch.float32
-        assert (scores.argmax(-1) == expected.argmax(-1)).float().mean() >= (0.9 if arithmetic == "int8" else 0.99)
         # A float32 directory keeps its convolutions and the experts' outputs in float32.
         tolerance = 0.35 if arithmetic == "int8" else {"int8": 1e-4, "float32": 0.1}[stored]
         assert (scores - expected).abs().max() <= tolerance * expected.std()
+        first, second = expected.topk(2).values.unbind(-1)
+        clear = first - second > tolerance * expected.std()  # a random network has near ties
+        assert clear.float().mean() > 0.2
+        assert torch.equal(scores.argmax(-1)[clear], expected.argmax(-1)[clear])
 
 
 def test_int8_network_packs_the_matrices_and_leaves_the_router_alone(directories: dict[str, Path]) -> None:
