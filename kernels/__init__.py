@@ -1,5 +1,7 @@
 """Compute kernels of the mixture-of-experts layers, in plain PyTorch."""
 
+from fun_asr.kernels.expert_parallel import local_experts, parallel_experts
+from fun_asr.kernels.experts import ACTIVATIONS, expert_mlp
 from fun_asr.kernels.grouped_matmul import BACKENDS, choose_backend, grouped_matmul, grouped_mm_supports
 from fun_asr.kernels.routing import (
     Routing,
@@ -14,15 +16,19 @@ from fun_asr.kernels.routing import (
 )
 
 __all__ = [
+    "ACTIVATIONS",
     "BACKENDS",
     "Routing",
     "choose_backend",
     "combine",
     "expert_load",
+    "expert_mlp",
     "group_by_expert",
     "grouped_matmul",
     "grouped_mm_supports",
     "load_balancing_loss",
+    "local_experts",
+    "parallel_experts",
     "route",
     "routing_entropy",
     "update_bias",

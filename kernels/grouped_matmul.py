@@ -45,7 +45,7 @@ def grouped_matmul(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor, *, backend: s
         The grouped GEMM of MegaBlocks (Gale et al., 2022) without dropped or padded rows.
     """
     _check_operands(x_ND, w_EDF, offsets_E)
-    dtype = _autocast_dtype(x_ND)
+    dtype = autocast_dtype(x_ND)
     if backend is None:
         needs_grad = torch.is_grad_enabled() and (x_ND.requires_grad or w_EDF.requires_grad)
         N, D = x_ND.shape
@@ -128,7 +128,7 @@ def _check_operands(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> None:
         raise ValueError(f"x and w must share one dtype outside autocast, got {x_ND.dtype} and {w_EDF.dtype}")
 
 
-def _autocast_dtype(x_ND: Tensor) -> torch.dtype:
+def autocast_dtype(x_ND: Tensor) -> torch.dtype:
     device_type = x_ND.device.type
     # Autocast leaves float64 alone in torch.matmul too.
     if torch.is_autocast_enabled(device_type) and x_ND.dtype != torch.float64:

@@ -1,0 +1,214 @@
+"""The routed experts of a MoE layer as one fused operation: gather, two products an expert, activation, weighted sum.
+
+Shape suffixes: N tokens, D width, E experts, K experts chosen per token, F hidden width of an expert, H width of the
+first product (2 F with a gate, else F), R = N * K rows, one per token and chosen expert; n rows of one block.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from fun_asr.kernels.grouped_matmul import autocast_dtype
+from fun_asr.kernels.routing import Routing, group_by_expert
+
+ACTIVATIONS = ("swiglu", "gelu")
+
+# Rows of one expert that go through both products and the activation at a time, so that what lies between the products
+# stays in the second-level cache: see README.md.
+_BLOCK_ROWS = 512
+
+# Up to this many rows R the rows are not sorted: each reads its expert on its own.
+_UNSORTED_MAX_ROWS = 4
+
+
+def expert_mlp(
+    x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, *, activation: str = "swiglu"
+) -> Tensor:
+    """Return each token's weighted sum over its experts' feed-forward networks.
+
+    Expert e computes ``act(x @ w_in[e]) @ w_out[e]``; experts that no token chose are not read. On CPU the sum over a
+    token's experts has a fixed order, so the result does not vary from run to run. Under ``torch.autocast`` the
+    operands are cast to the autocast dtype. Differentiable once in tokens, weights of the routing and both matrices.
+
+    Args:
+        x_ND: Tokens ``[N, D]``; any strides.
+        routing: Experts and weights of each token, from ``route``.
+        w_in_EDH: First matrices ``[E, D, H]``: gate and up projection side by side for "swiglu" (H = 2 F).
+        w_out_EFD: Second matrices ``[E, F, D]``.
+        activation: "swiglu" (``silu(gate) * up``) or "gelu".
+
+    Returns:
+        Tokens ``[N, D]`` in the operands' dtype, or in autocast's.
+
+    Raises:
+        ValueError: Shapes, dtypes or the activation's name are wrong.
+
+    Source:
+        SwiGLU experts as in DeepSeekMoE (Dai et al., 2024); sorted rows as in MegaBlocks (Gale et al., 2022).
+    """
+    _check(x_ND, routing, w_in_EDH, w_out_EFD, activation)
+    dtype = autocast_dtype(x_ND)
+    x_ND, w_in_EDH, w_out_EFD = x_ND.to(dtype), w_in_EDH.to(dtype), w_out_EFD.to(dtype)
+    operands = (x_ND, routing.weights_NK, w_in_EDH, w_out_EFD)
+    if torch.is_grad_enabled() and any(operand.requires_grad for operand in operands):
+        y_ND: Tensor = _ExpertMLP.apply(x_ND, routing.weights_NK, routing.experts_NK, w_in_EDH, w_out_EFD, activation)
+        return y_ND
+    if 0 < routing.experts_NK.numel() <= _UNSORTED_MAX_ROWS:
+        return _unsorted(x_ND, routing, w_in_EDH, w_out_EFD, activation)
+    return _forward(x_ND, routing.weights_NK, routing.experts_NK, w_in_EDH, w_out_EFD, activation, None)
+
+
+def _check(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, activation: str) -> None:
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+    shapes = f"x {list(x_ND.shape)}, w_in {list(w_in_EDH.shape)}, w_out {list(w_out_EFD.shape)}"
+    if x_ND.ndim != 2 or w_in_EDH.ndim != 3 or w_out_EFD.ndim != 3:
+        raise ValueError(f"expected x [N, D], w_in [E, D, H] and w_out [E, F, D], got {shapes}")
+    E, D, H = w_in_EDH.shape
+    hidden = w_out_EFD.shape[1] * (2 if activation == "swiglu" else 1)
+    if w_out_EFD.shape[0] != E or x_ND.shape[1] != D or w_out_EFD.shape[2] != D or hidden != H:
+        raise ValueError(f"x [N, D], w_in [E, D, H] and w_out [E, F, D] must agree for {activation}, got {shapes}")
+    if routing.experts_NK.shape[0] != x_ND.shape[0]:
+        raise ValueError(f"{x_ND.shape[0]} tokens, but a routing of {routing.experts_NK.shape[0]}")
+    dtypes = {x_ND.dtype, w_in_EDH.dtype, w_out_EFD.dtype}
+    if len(dtypes) > 1 and not torch.is_autocast_enabled(x_ND.device.type):
+        raise ValueError(f"x and both matrices must share one dtype outside autocast, got {dtypes}")
+
+
+def _activate(h_nH: Tensor, activation: str) -> Tensor:
+    if activation == "gelu":
+        return functional.gelu(h_nH)
+    gate_nF, up_nF = h_nH.chunk(2, dim=-1)
+    return functional.silu(gate_nF).mul_(up_nF)
+
+
+def _activate_backward(h_nH: Tensor, grad_nF: Tensor, activation: str) -> Tensor:
+    """Return the gradient of the activation's input ``[n, H]``."""
+    if activation == "gelu":
+        return torch.ops.aten.gelu_backward(grad_nF, h_nH)  # type: ignore[no-any-return]
+    gate_nF, up_nF = h_nH.chunk(2, dim=-1)
+    d_gate_nF = torch.ops.aten.silu_backward(grad_nF * up_nF, gate_nF)
+    return torch.cat((d_gate_nF, functional.silu(gate_nF).mul_(grad_nF)), dim=-1)
+
+
+def _unsorted(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, activation: str) -> Tensor:
+    rows = []
+    for n, experts in enumerate(routing.experts_NK.tolist()):
+        h_KH = torch.cat([x_ND[n : n + 1] @ w_in_EDH[e] for e in experts])
+        a_KF = _activate(h_KH, activation) * routing.weights_NK[n, :, None].to(x_ND.dtype)
+        y_1D = a_KF[:1] @ w_out_EFD[experts[0]]
+        for k, e in enumerate(experts[1:], start=1):
+            y_1D = torch.addmm(y_1D, a_KF[k : k + 1], w_out_EFD[e])
+        rows.append(y_1D)
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The R rows sorted by expert."""
+
+    order_R: Tensor
+    """Place of each sorted row among the N * K rows."""
+    tokens_R: Tensor
+    """Token of each sorted row."""
+    offsets: list[int]
+    """End of each expert's rows."""
+
+    def blocks(self) -> Iterator[tuple[int, int, int]]:
+        """Yield expert, first row and end row of each block."""
+        start = 0
+        for e, end in enumerate(self.offsets):
+            for first in range(start, end, _BLOCK_ROWS):
+                yield e, first, min(first + _BLOCK_ROWS, end)
+            start = end
+
+    def positions(self) -> Tensor:
+        """Return where each of the N * K rows went."""
+        places_R = torch.arange(len(self.order_R), device=self.order_R.device)
+        return torch.empty_like(self.order_R).scatter_(0, self.order_R, places_R)
+
+
+def _sort_rows(experts_NK: Tensor, num_experts: int) -> _Rows:
+    order_R, offsets_E = group_by_expert(experts_NK, num_experts)
+    return _Rows(order_R, order_R // experts_NK.shape[1], offsets_E.tolist())
+
+
+def _sum_over_experts(y_RD: Tensor, rows: _Rows, shape: torch.Size) -> Tensor:
+    """Return each token's sum over its rows, in the order of its experts, in float32."""
+    N, K = shape
+    positions_NK = rows.positions().view(N, K)
+    if y_RD.dtype == torch.float32 and N:
+        return functional.embedding_bag(positions_NK, y_RD, mode="sum")
+    y_NKD = y_RD.index_select(0, positions_NK.flatten()).view(N, K, y_RD.shape[1])
+    return y_NKD.sum(dim=1, dtype=torch.promote_types(y_RD.dtype, torch.float32)).to(y_RD.dtype)
+
+
+def _forward(
+    x_ND: Tensor,
+    weights_NK: Tensor,
+    experts_NK: Tensor,
+    w_in_EDH: Tensor,
+    w_out_EFD: Tensor,
+    activation: str,
+    kept_RH: Tensor | None,
+) -> Tensor:
+    """Compute the layer; `kept_RH`, where given, receives the first products for the backward pass."""
+    rows = _sort_rows(experts_NK, len(w_in_EDH))
+    weights_R = weights_NK.flatten()[rows.order_R].to(x_ND.dtype)
+    y_RD = x_ND.new_empty(len(rows.order_R), x_ND.shape[1])
+    for e, start, end in rows.blocks():
+        x_nD = x_ND.index_select(0, rows.tokens_R[start:end])
+        h_nH = x_nD @ w_in_EDH[e] if kept_RH is None else torch.mm(x_nD, w_in_EDH[e], out=kept_RH[start:end])
+        # The weight scales the narrower side of the second product.
+        a_nF = _activate(h_nH, activation).mul_(weights_R[start:end, None])
+        torch.mm(a_nF, w_out_EFD[e], out=y_RD[start:end])
+    return _sum_over_experts(y_RD, rows, experts_NK.shape)
+
+
+class _ExpertMLP(torch.autograd.Function):
+    """The layer with gradients by hand: block by block as in the forward pass, only the first product is kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x_ND: Tensor,
+        weights_NK: Tensor,
+        experts_NK: Tensor,
+        w_in_EDH: Tensor,
+        w_out_EFD: Tensor,
+        activation: str,
+    ) -> Tensor:
+        h_RH = x_ND.new_empty(experts_NK.numel(), w_in_EDH.shape[2])
+        y_ND = _forward(x_ND, weights_NK, experts_NK, w_in_EDH, w_out_EFD, activation, h_RH)
+        ctx.save_for_backward(x_ND, weights_NK, experts_NK, w_in_EDH, w_out_EFD, h_RH)
+        ctx.activation = activation
+        return y_ND
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, Tensor, None, Tensor, Tensor, None]:
+        x_ND, weights_NK, experts_NK, w_in_EDH, w_out_EFD, h_RH = ctx.saved_tensors
+        rows = _sort_rows(experts_NK, len(w_in_EDH))
+        weights_R = weights_NK.flatten()[rows.order_R].to(x_ND.dtype)
+        d_x_RD = x_ND.new_empty(len(rows.order_R), x_ND.shape[1])
+        d_weights_R = weights_NK.new_empty(len(rows.order_R))
+        d_w_in_EDH, d_w_out_EFD = torch.zeros_like(w_in_EDH), torch.zeros_like(w_out_EFD)
+        d_w_in_of, d_w_out_of = d_w_in_EDH.unbind(0), d_w_out_EFD.unbind(0)
+        for e, start, end in rows.blocks():
+            tokens_n, weights_n1 = rows.tokens_R[start:end], weights_R[start:end, None]
+            x_nD, grad_nD, h_nH = x_ND.index_select(0, tokens_n), grad_ND.index_select(0, tokens_n), h_RH[start:end]
+            a_nF = _activate(h_nH, ctx.activation)
+            d_a_nF = grad_nD @ w_out_EFD[e].T
+            d_weights_R[start:end] = (d_a_nF * a_nF).sum(dim=-1, dtype=d_weights_R.dtype)
+            d_w_out_of[e].addmm_(a_nF.mul_(weights_n1).T, grad_nD)
+            d_h_nH = _activate_backward(h_nH, d_a_nF.mul_(weights_n1), ctx.activation)
+            d_w_in_of[e].addmm_(x_nD.T, d_h_nH)
+            torch.mm(d_h_nH, w_in_EDH[e].T, out=d_x_RD[start:end])
+        d_x_ND = _sum_over_experts(d_x_RD, rows, experts_NK.shape)
+        d_weights_NK = torch.empty_like(d_weights_R).scatter_(0, rows.order_R, d_weights_R).view_as(weights_NK)
+        return d_x_ND, d_weights_NK, None, d_w_in_EDH, d_w_out_EFD, None
