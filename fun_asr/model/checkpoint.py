@@ -10,13 +10,16 @@ import dataclasses
 import json
 import os
 import shutil
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.model.config import ModelConfig, from_mapping
@@ -47,6 +50,11 @@ def quantize(name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
     return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale
 
 
+def stored_as_int8(name: str, weight: Tensor) -> bool:
+    """Whether an int8 model directory holds this parameter as integers and scales; it holds the others as float32."""
+    return weight.dim() >= 2 and not any(part in name for part in _KEPT_FLOAT)
+
+
 def save_model(
     directory: Path, config: ModelConfig, state: dict[str, Tensor], tokenizers: Iterable[Path], *, int8: bool
 ) -> None:
@@ -67,7 +75,7 @@ def save_model(
     size = 0
     for name, tensor in state.items():
         stored = {name: tensor.detach().float().contiguous()}
-        if int8 and tensor.dim() >= 2 and not any(part in name for part in _KEPT_FLOAT):
+        if int8 and stored_as_int8(name, tensor):
             integers, scale = quantize(name, stored[name])
             stored = {name: integers.contiguous(), name + SCALE_SUFFIX: scale.contiguous()}
         added = sum(value.numel() * value.element_size() for value in stored.values())
@@ -133,18 +141,36 @@ def dequantize(stored: dict[str, Tensor], dtype: torch.dtype = torch.float32) ->
     }
 
 
+class _SkipInitialisation(TorchFunctionMode):
+    """Makes `torch.nn.init` do nothing: without memory to fill, its random draws only import seconds of torch."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return kwargs.get("tensor", args[0] if args else None)
+        return func(*args, **kwargs)
+
+
+def build_shapes(config: ModelConfig) -> FunASR:
+    """A `FunASR` whose parameters have shapes but neither memory nor values, of whatever size."""
+    with torch.device("meta"), _SkipInitialisation():
+        return FunASR(config)
+
+
 def build_model(config: ModelConfig, state: dict[str, Tensor], where: str) -> FunASR:
     """A `FunASR` in evaluation mode that holds `state`'s tensors themselves (nothing is initialised and overwritten).
 
     Raises:
         CheckpointError: when a tensor is missing, unknown or of the wrong shape.
     """
-    with torch.device("meta"):
-        model = FunASR(config)
+    model = build_shapes(config)
     try:
         model.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        raise CheckpointError(f"{where}: the weights do not fit the configuration ({error})") from None
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+        raise CheckpointError(f"{where}: the weights do not fit the configuration ({reason})") from None
     # Buffers that are computed, not stored.
     model.encoder.positions = sinusoids(config.encoder.max_frames, config.encoder.dim)
     for router in model.decoder.routers():

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from fun_asr.errors import ConfigError
 from fun_asr.kernels import Routing
@@ -172,23 +171,10 @@ def load_network(directory: Path, device: torch.device, compute_type: ComputeTyp
         raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float32 on {device}")
     config = load_config(directory)
     stored = load_stored(directory)
-    with _SkipInitialisation():
-        if compute_type is ComputeType.INT8:
-            return _int8_network(config, stored, str(directory))
-        dtype = torch.bfloat16 if compute_type is ComputeType.BFLOAT16 else torch.float32
-        return build_model(config, dequantize(stored, dtype), str(directory)).to(device)
-
-
-class _SkipInitialisation(TorchFunctionMode):
-    """Makes `torch.nn.init` do nothing: without memory to fill, its random draws only import seconds of torch."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", None) == "torch.nn.init":
-            return kwargs.get("tensor", args[0] if args else None)
-        return func(*args, **kwargs)
+    if compute_type is ComputeType.INT8:
+        return _int8_network(config, stored, str(directory))
+    dtype = torch.bfloat16 if compute_type is ComputeType.BFLOAT16 else torch.float32
+    return build_model(config, dequantize(stored, dtype), str(directory)).to(device)
 
 
 def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str) -> FunASR:

@@ -1,0 +1,120 @@
+"""`fun-asr info CONFIG`: what a model costs, before it is trained or loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fun_asr.errors import FunASRError
+
+if TYPE_CHECKING:
+    from fun_asr.model.config import ModelConfig
+    from fun_asr.model.info import ModelInfo
+
+_LABELS = {
+    "encoder": "encoder",
+    "ctc": "CTC head",
+    "decoder": "decoder",
+    "decoder.embedding": "  embedding, positions",
+    "decoder.self_attention": "  self-attention",
+    "decoder.cross_attention": "  cross-attention",
+    "decoder.shared_expert": "  shared expert",
+    "decoder.router": "  router",
+    "decoder.routed_experts": "  routed experts",
+    "decoder.norms": "  layer norms",
+    "model": "whole model",
+}
+
+
+@click.command(short_help="Print a model's parameters, FLOPs and memory.")
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--tokens_per_second",
+    type=click.FloatRange(min=0, min_open=True),
+    default=4.0,
+    show_default=True,
+    help="Decoder tokens a second of audio, prompt included.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object with exact counts instead of tables.")
+@click.pass_context
+def info(ctx: click.Context, config: Path, tokens_per_second: float, as_json: bool) -> None:
+    """Print what the model of CONFIG, a YAML model config or a model directory, costs; its weights are not needed.
+
+    Active parameters are those that one token passes in the decoder: the shared parts and the chosen experts. Weights
+    read are these, each once a token; the CPU's int8 network reads more, since it multiplies by all experts at once.
+
+    Exit status: 0, or 2 when CONFIG cannot be used.
+    """
+    from fun_asr.model.info import describe
+
+    try:
+        model_config = _load(config)
+        description = describe(model_config, tokens_per_second=tokens_per_second)
+    except FunASRError as error:
+        click.echo(f"fun-asr: error: {error}", err=True)
+        ctx.exit(2)
+    if as_json:
+        import dataclasses
+        import json
+
+        click.echo(json.dumps(dataclasses.asdict(description), indent=2))
+    else:
+        click.echo("\n".join(_tables(description, model_config)))
+
+
+def _load(path: Path) -> ModelConfig:
+    from fun_asr.model.checkpoint import load_config
+    from fun_asr.model.config import ModelConfig, load_yaml
+
+    return load_config(path) if path.is_dir() else load_yaml(ModelConfig, path)
+
+
+def _tables(info: ModelInfo, config: ModelConfig) -> list[str]:
+    parameters = info.parameters
+    experts = parameters["decoder.routed_experts"]
+    in_use = parameters["model"].total - experts.total + experts.active
+    labels = dict(_LABELS)
+    if config.decoder.num_experts:
+        labels["decoder.routed_experts"] += f", {config.decoder.num_experts_per_token} of {config.decoder.num_experts}"
+    return [
+        _row("Parameters", "total", "active"),
+        *(
+            _row(labels[part], _short(count.total, "B"), _short(count.active, "B"))
+            for part, count in parameters.items()
+        ),
+        f"Active: what one token passes in the decoder. {_short(in_use, 'B')} with what audio frames pass: the",
+        "encoder, the CTC head, and the projection to the cross-attention's keys and values.",
+        "",
+        _row("FLOPs a second of audio", "total", "attention"),
+        *(
+            _row(labels[part], _short(flops.total, "G"), _short(flops.attention, "G"))
+            for part, flops in info.flops_per_second.items()
+        ),
+        f"In segments of {info.segment_seconds:g} s, over which attention is quadratic, with "
+        f"{info.tokens_per_second:g} tokens a second.",
+        "",
+        _row("Bytes in decoding one sequence", *info.decode_bytes),
+        _row("weights read a token", *(_short(kind.weights_per_token, "G") for kind in info.decode_bytes.values())),
+        _row(
+            "self-attention cache a token",
+            *(_short(kind.self_cache_per_token, "G") for kind in info.decode_bytes.values()),
+        ),
+        _row(
+            "cross-attention cache a second",
+            *(_short(kind.cross_cache_per_second, "G") for kind in info.decode_bytes.values()),
+        ),
+    ]
+
+
+def _row(label: str, *cells: str) -> str:
+    return f"{label:<34}" + "".join(f"{cell:>12}" for cell in cells)
+
+
+def _short(value: float, giga: str) -> str:
+    """Three or four digits and a unit: 31.08 B; `giga` is the letter of 10^9, B for a count and G for a measure."""
+    for factor, letter in ((10**12, "T"), (10**9, giga), (10**6, "M"), (10**3, "k")):
+        if value >= factor:
+            return f"{value / factor:.4g} {letter}"
+    return f"{value:.4g}"
