@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
@@ -28,6 +28,7 @@ from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.precision import resolve_compute_type, resolve_device
 from fun_asr.model.quantize import load_network
+from fun_asr.model.routing_stats import LayerRouting, collect_routing
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
 from fun_asr.transcript import Segment, Transcript, TranscriptionFailure
 
@@ -147,6 +148,15 @@ class Transcriber:
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that the model's vocabulary has."""
         return tuple(self._tokenizer.languages)
+
+    def collect_routing(self) -> AbstractContextManager[list[LayerRouting]]:
+        """Count where the decoder's experts are used by what is transcribed inside a `with` block.
+
+        Returns:
+            a context manager that gives one `LayerRouting` a decoder layer, none for a model without routed experts;
+            `fun_asr.model.routing_stats.collect_routing` says which tokens count.
+        """
+        return collect_routing(self._network.decoder)
 
     def transcribe(
         self,

@@ -6,16 +6,23 @@ import contextlib
 import dataclasses
 import errno
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Never
 
 import click
 
-from fun_asr.errors import AudioDecodeError, FunASRError
+from fun_asr.cli.common import (
+    check_device,
+    load_transcriber,
+    make_writable,
+    model_options,
+    parse_language,
+    print_error,
+    renamed,
+    without_standard_input,
+)
+from fun_asr.errors import FunASRError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -30,24 +37,7 @@ _FATAL_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 @click.command(short_help="Transcribe audio and video files.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@click.option("-m", "--model", "model_dir", type=click.Path(path_type=Path), help="Model directory. [default: bundled]")
-@click.option("-l", "--language", default="auto", show_default=True, help="Code or name, such as de or German.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--compute_type",
-    type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
-    default="auto",
-    show_default=True,
-    help="Arithmetic of the network; int8 is for the CPU.",
-)
-@click.option(
-    "--batch_size",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    help="Most segments (of up to 30 s) recognised at once.",
-)
-@click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads of the network. [default: torch's]")
+@model_options
 @click.option(
     "--decoding",
     type=click.Choice(["generate", "ctc"]),
@@ -85,29 +75,18 @@ def transcribe(
 
     Exit status: 0 all transcribed, 1 some or all failed (each with a line on standard error), 2 wrong usage.
     """
-    from fun_asr.text.tokenizer import language_code
-
     if decoding == "ctc" and beam_size is not None:
         raise click.UsageError("--beam_size belongs to --decoding generate; ctc is greedy")
-    code = None if language == "auto" else language_code(language)
-    if language != "auto" and code is None:
-        raise click.BadParameter(f"unknown language {language!r}; use auto, a code or a name", param_hint="--language")
+    code = parse_language(language)
+    check_device(device)
 
     from fun_asr.batch.discover import find_recordings
-    from fun_asr.model.precision import resolve_device
-    from fun_asr.transcriber import load_model
 
-    try:
-        resolve_device(device)
-    except FunASRError as error:
-        raise click.BadParameter(str(error), param_hint="--device") from None
     inputs = find_recordings(paths)
     # Before the model is loaded, so that a mistyped folder shows at once.
     output = _Output(inputs, output_dir, output_format, bare=len(paths) == 1 and not os.path.isdir(paths[0]))
     if inputs.recordings:
-        transcriber = load_model(model_dir, device=device, compute_type=compute_type, threads=threads)
-        if code is not None and code not in transcriber.languages:
-            raise click.BadParameter(f"the model does not know {language!r}", param_hint="--language")
+        transcriber = load_transcriber(model_dir, code, device, compute_type, threads)
         _run(transcriber, inputs, output, code, decoding, beam_size or 1, batch_size)
     if output.failed and output.total > 1:
         click.echo(f"fun-asr: {output.failed} of {output.total} failed", err=True)
@@ -131,7 +110,7 @@ class _Output:
         self._bare = bare
         self._places = None if output_dir is None else output_paths(inputs, output_dir, self._writer.extension)
         if output_dir is not None:
-            _make_writable(output_dir)
+            make_writable(output_dir)
         self.total = len(inputs.recordings) + len(inputs.failures)
         self.failed = 0
         for error in inputs.failures:
@@ -140,7 +119,7 @@ class _Output:
     def fail(self, error: FunASRError) -> None:
         """Report a recording's failure on standard error."""
         self.failed += 1
-        click.echo(f"fun-asr: error: {' '.join(str(error).splitlines())}", err=True)
+        print_error(error)
 
     def write(self, transcript: Transcript) -> None:
         """Print a transcript, or write its file.
@@ -176,15 +155,6 @@ class _Output:
         return name + b"\t" + text + b"\n"
 
 
-def _make_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise FunASRError(f"{folder}: cannot be written to: {error.strerror or error}") from None
-
-
 def _run(
     transcriber: Transcriber,
     inputs: Inputs,
@@ -200,7 +170,7 @@ def _run(
         names: dict[str, str] = {}  # file read for another name -> that name
         bar = stack.enter_context(_progress_bar(inputs))
         results = transcriber.transcribe(
-            _without_standard_input(inputs.recordings, names, stack),
+            without_standard_input(inputs.recordings, names, stack),
             language=language,
             decoding=decoding,
             beam_size=beam_size,
@@ -211,7 +181,7 @@ def _run(
         for result in stack.enter_context(contextlib.closing(results)):
             with bar.external_write_mode(file=sys.stderr):
                 if isinstance(result, TranscriptionFailure):
-                    output.fail(_renamed(result.error, names))
+                    output.fail(renamed(result.error, names))
                 else:
                     assert result.path is not None
                     output.write(dataclasses.replace(result, path=names.get(result.path, result.path)))
@@ -234,22 +204,3 @@ def _progress_bar(inputs: Inputs) -> tqdm[Never]:
         disable=None,
         bar_format="{l_bar}{bar}| {n:.0f}/{total} s of audio [{elapsed}<{remaining}]" if seconds is not None else None,
     )
-
-
-def _without_standard_input(recordings: list[str], names: dict[str, str], stack: contextlib.ExitStack) -> Iterator[str]:
-    """The recordings, with a file that holds standard input in the place of `-`."""
-    from fun_asr.batch.discover import STANDARD_INPUT
-
-    for path in recordings:
-        if path == STANDARD_INPUT:
-            path = os.path.join(stack.enter_context(tempfile.TemporaryDirectory(prefix="fun-asr-")), "standard-input")
-            with open(path, "wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-            names[path] = STANDARD_INPUT
-        yield path
-
-
-def _renamed(error: FunASRError, names: dict[str, str]) -> FunASRError:
-    if isinstance(error, AudioDecodeError) and error.path in names:
-        return AudioDecodeError("standard input", error.cause)
-    return error

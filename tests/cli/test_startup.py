@@ -57,11 +57,11 @@ def test_no_heavy_import_before_a_command_runs(arguments: list[str]) -> None:
 def test_help_lists_the_commands() -> None:
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    for name in ("transcribe", "train"):
+    for name in ("transcribe", "train", "moe-stats"):
         assert f"\n  {name} " in result.stdout
 
 
-@pytest.mark.parametrize("name", ["transcribe", "train"])
+@pytest.mark.parametrize("name", ["transcribe", "train", "moe-stats"])
 def test_every_listed_command_exists(name: str) -> None:
     result = CliRunner().invoke(main, [name, "--help"])
     assert result.exit_code == 0
