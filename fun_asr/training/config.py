@@ -76,6 +76,8 @@ class TrainConfig:
     ctc_replay_dropout: float = 0.1
     """Dropout of the kept encoder outputs."""
     label_smoothing: float = 0.0
+    train_language: bool = False
+    """Whether the decoder also learns to recognise the language: only where the manifests hold several."""
     freeze: tuple[str, ...] = ()
     """Parameters whose names start so are not trained."""
     balance_rate: float = 1e-3

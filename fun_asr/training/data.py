@@ -207,9 +207,11 @@ class Collator:
         n_mels: int,
         max_tokens: int,
         max_seconds: float = 30.0,
+        train_language: bool = False,
     ) -> None:
         self.tokenizer, self.ctc_tokenizer = tokenizer, ctc_tokenizer
         self.n_mels, self.max_tokens, self.max_samples = n_mels, max_tokens, round(max_seconds * SAMPLE_RATE)
+        self.train_language = train_language
         self.augment: AugmentConfig | None = None
         self.noises: Sequence[Wave] = ()
 
@@ -242,8 +244,10 @@ class Collator:
             prompt = self.tokenizer.prompt(utterance.language)
             written = self.tokenizer.encode(utterance.written)[: self.max_tokens - len(prompt)]
             inputs.append(torch.tensor(prompt + written))
-            target = [*written, self.tokenizer.eot] if utterance.trains_decoder else [IGNORED] * (len(written) + 1)
-            labels.append(torch.tensor([IGNORED] * (len(prompt) - 1) + target))
+            target = [IGNORED] * (len(prompt) - 1) + [*written, self.tokenizer.eot]
+            if self.train_language:
+                target[0] = prompt[1]
+            labels.append(torch.tensor(target if utterance.trains_decoder else [IGNORED] * len(target)))
         return Batch(
             features=features,
             lengths_B=lengths_B,

@@ -29,6 +29,10 @@ class EncodedReplay:
         self.dropout = dropout
         self._kept: deque[tuple[Tensor, Tensor, list[Tensor]]] = deque(maxlen=capacity)
 
+    def __len__(self) -> int:
+        """Batches kept."""
+        return len(self._kept)
+
     def add(self, batch: Batch, losses: Losses) -> None:
         """Keep a step's encoder output and CTC labels."""
         rows = batch.ctc_rows

@@ -42,6 +42,9 @@ from fun_asr.training.replay import EncodedReplay
 MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
 REPLAY_FILE = "replay.safetensors"
 
+FEWEST_KEPT_PER_REPLAY = 8
+"""Batches kept for each replayed update of a step: a head that sees a few again and again learns them by heart."""
+
 
 class Trainer:
     """Trains the model of a config and writes a model directory `final` into its output folder.
@@ -75,6 +78,7 @@ class Trainer:
             self.ctc_tokenizer,
             n_mels=encoder.n_mels,
             max_tokens=self.model.config.decoder.max_tokens,
+            train_language=config.train_language,
         )
         self.collate = self.collate_dev.augmented(config.augment, noises)
         for name, parameter in self.model.named_parameters():
@@ -125,7 +129,7 @@ class Trainer:
 
     def _train_step(self, batch: Batch) -> tuple[float, float]:
         batch = batch.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
+        with self._autocast():
             losses = joint_loss(
                 self.model,
                 batch,
@@ -140,9 +144,14 @@ class Trainer:
             rng = np.random.default_rng([self.config.seed, 1, self.step])
             # The generator of the replay's dropout: a resumed run must draw what an uninterrupted one draws.
             torch.manual_seed(self.config.seed + self.step)
-            for _ in range(self.config.ctc_replay):
-                self._update(self.replay.loss(self.model.ctc, self.device, rng))
+            for _ in range(min(self.config.ctc_replay, len(self.replay) // FEWEST_KEPT_PER_REPLAY)):
+                with self._autocast():
+                    loss = self.replay.loss(self.model.ctc, self.device, rng)
+                self._update(loss)
         return float(losses.decoder.detach()), float(losses.ctc.detach())
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
 
     def _update(self, loss: Tensor) -> None:
         """One optimizer step; parameters that the loss does not reach stay."""

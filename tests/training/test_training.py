@@ -1,6 +1,7 @@
 """Training: manifests, batches, augmentation, losses, and a run that resumes exactly where it was killed."""
 
 import csv
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from fun_asr.errors import CheckpointError, ConfigError, ManifestError
 from fun_asr.model.checkpoint import load_config, load_stored
 from fun_asr.model.config import load_yaml
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.training import trainer
 from fun_asr.training.augment import AugmentConfig, augment_wave, mix, spec_augment
 from fun_asr.training.config import TrainConfig
 from fun_asr.training.data import IGNORED, Collator, Utterance, load_wave, plan_epoch, read_manifest
@@ -147,6 +149,19 @@ def test_labels_start_after_the_prompt_and_end_with_end_of_text(corpus: Path, ti
         assert row[4 : 4 + len(trained) - 1] == trained[:-1], "inputs are the labels one step earlier"
 
 
+def test_language_is_trained_only_on_request(corpus: Path, tiny_model_dir: Path) -> None:
+    tokenizer = Tokenizer(tiny_model_dir / "tokenizer.json")
+    ctc_tokenizer = CTCTokenizer(tiny_model_dir / "ctc.model")
+    collate = Collator(tokenizer, ctc_tokenizer, n_mels=80, max_tokens=24, train_language=True)
+    german, ctc_only = read_manifest(corpus / "train.jsonl")[:2]
+    german = dataclasses.replace(german, language="de")
+    ctc_only = dataclasses.replace(ctc_only, trains_decoder=False)
+    batch = collate([german, ctc_only], np.random.default_rng(0))
+    assert batch is not None
+    assert batch.labels_BS[0, :3].tolist() == [tokenizer.languages["de"], IGNORED, IGNORED]
+    assert set(batch.labels_BS[1].tolist()) == {IGNORED}
+
+
 def test_undecodable_file_costs_only_itself(corpus: Path, tiny_model_dir: Path) -> None:
     (corpus / "1.wav").write_bytes(b"RIFF")
     sizes = {"n_mels": 80, "max_tokens": 24}
@@ -242,6 +257,7 @@ def test_final_model_is_the_mean_of_the_kept_checkpoints(corpus: Path, tiny_mode
 def test_replayed_ctc_updates_move_only_the_head_and_resume_exactly(
     corpus: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(trainer, "FEWEST_KEPT_PER_REPLAY", 1)
     still = {"learning_rate": 0.0, "new_learning_rate": 0.0, "ctc_learning_rate": 1e-3, "weight_decay": 0.0}
     changes = {"ctc_replay": 3, "optimizer": still, "steps": 6, "checkpoint_minutes": 0.0}
     whole = load_stored(train(write_config(corpus, tiny_model_dir, output_dir="whole", **changes)))
