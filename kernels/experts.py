@@ -25,6 +25,11 @@ _BLOCK_ROWS = 512
 # Up to this many rows R the rows are not sorted: each reads its expert on its own.
 _UNSORTED_MAX_ROWS = 4
 
+# Up to this many tokens every expert is computed for every token, and those not chosen weigh nothing: where most experts
+# are read anyway, reading them is what costs, and two batched products need no sorting.
+_DENSE_MAX_TOKENS = 32
+_DENSE_MAX_EXPERTS_PER_ROW = 1.0
+
 
 def expert_mlp(
     x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, *, activation: str = "swiglu"
@@ -58,8 +63,11 @@ def expert_mlp(
     if torch.is_grad_enabled() and any(operand.requires_grad for operand in operands):
         y_ND: Tensor = _ExpertMLP.apply(x_ND, routing.weights_NK, routing.experts_NK, w_in_EDH, w_out_EFD, activation)
         return y_ND
-    if 0 < routing.experts_NK.numel() <= _UNSORTED_MAX_ROWS:
+    N, K = routing.experts_NK.shape
+    if 0 < N * K <= _UNSORTED_MAX_ROWS:
         return _unsorted(x_ND, routing, w_in_EDH, w_out_EFD, activation)
+    if 0 < N <= _DENSE_MAX_TOKENS and len(w_in_EDH) <= _DENSE_MAX_EXPERTS_PER_ROW * N * K:
+        return _dense(x_ND, routing, w_in_EDH, w_out_EFD, activation)
     return _forward(x_ND, routing.weights_NK, routing.experts_NK, w_in_EDH, w_out_EFD, activation, None)
 
 
@@ -106,6 +114,14 @@ def _unsorted(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tenso
             y_1D = torch.addmm(y_1D, a_KF[k : k + 1], w_out_EFD[e])
         rows.append(y_1D)
     return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def _dense(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, activation: str) -> Tensor:
+    N, E = len(x_ND), len(w_in_EDH)
+    a_ENF = _activate(torch.matmul(x_ND, w_in_EDH), activation)
+    weights_NE = routing.weights_NK.new_zeros(N, E).scatter_(1, routing.experts_NK, routing.weights_NK)
+    a_NEF = a_ENF.transpose(0, 1) * weights_NE[..., None].to(x_ND.dtype)
+    return a_NEF.flatten(1) @ w_out_EFD.flatten(0, 1)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The mixture-of-experts feed-forward: one shared expert and E routed ones (DeepSeekMoE, Dai et al. 2024).
 
-Shapes: N tokens, D width, E experts, K experts per token, F hidden width of a routed expert, R = N * K routed rows.
+Shapes: N tokens, D width, E experts, K experts per token, F hidden width of a routed expert.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fun_asr.kernels import Routing, combine, expert_load, group_by_expert, grouped_matmul, route, update_bias
+from fun_asr.kernels import Routing, expert_load, expert_mlp, route, update_bias
 from fun_asr.model.config import DecoderConfig
 from fun_asr.model.encoder import FeedForward
 
@@ -43,7 +43,7 @@ class Router(nn.Module):
 
 
 class RoutedExperts(nn.Module):
-    """E SwiGLU experts as two grouped matmuls; the output projections start at zero, so they add nothing at first."""
+    """E SwiGLU experts; their output projections start at zero, so they add nothing at first."""
 
     def __init__(self, dim: int, num_experts: int, hidden: int) -> None:
         super().__init__()
@@ -53,11 +53,7 @@ class RoutedExperts(nn.Module):
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """Each token's weighted sum over its experts, `[N, D]`."""
-        order_R, offsets_E = group_by_expert(routing.experts_NK, len(self.gate_up_EDF))
-        rows_RD = x_ND[order_R // routing.experts_NK.shape[1]]
-        gate_RF, up_RF = grouped_matmul(rows_RD, self.gate_up_EDF, offsets_E).chunk(2, dim=-1)
-        y_RD = grouped_matmul(F.silu(gate_RF) * up_RF, self.down_EFD, offsets_E)
-        return combine(y_RD, order_R, routing.weights_NK)
+        return expert_mlp(x_ND, routing, self.gate_up_EDF, self.down_EFD)
 
 
 class MoEFeedForward(nn.Module):
