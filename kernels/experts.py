@@ -25,8 +25,8 @@ _BLOCK_ROWS = 512
 # Up to this many rows R the rows are not sorted: each reads its expert on its own.
 _UNSORTED_MAX_ROWS = 4
 
-# Up to this many tokens every expert is computed for every token, and those not chosen weigh nothing: where most experts
-# are read anyway, reading them is what costs, and two batched products need no sorting.
+# Up to this many tokens every expert is computed for every token, and those not chosen weigh nothing: where most
+# experts are read anyway, reading them is what costs, and two batched products need no sorting.
 _DENSE_MAX_TOKENS = 32
 _DENSE_MAX_EXPERTS_PER_ROW = 1.0
 
