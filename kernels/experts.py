@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from fun_asr.kernels.grouped_matmul import autocast_dtype
-from fun_asr.kernels.routing import Routing, group_by_expert
+from fun_asr.kernels.grouped_matmul import autocast_dtype, grouped_matmul
+from fun_asr.kernels.routing import Routing, combine, group_by_expert
 
 ACTIVATIONS = ("swiglu", "gelu")
 
@@ -25,10 +25,9 @@ _BLOCK_ROWS = 512
 # Up to this many rows R the rows are not sorted: each reads its expert on its own.
 _UNSORTED_MAX_ROWS = 4
 
-# Up to this many tokens every expert is computed for every token, and those not chosen weigh nothing: where most
-# experts are read anyway, reading them is what costs, and two batched products need no sorting.
+# Up to this many tokens, and from as many rows as experts on, every expert is computed for every token, and those not
+# chosen weigh nothing: most are read anyway, reading them is what costs, and two batched products need no sorting.
 _DENSE_MAX_TOKENS = 32
-_DENSE_MAX_EXPERTS_PER_ROW = 1.0
 
 
 def expert_mlp(
@@ -36,9 +35,10 @@ def expert_mlp(
 ) -> Tensor:
     """Return each token's weighted sum over its experts' feed-forward networks.
 
-    Expert e computes ``act(x @ w_in[e]) @ w_out[e]``; experts that no token chose are not read. On CPU the sum over a
-    token's experts has a fixed order, so the result does not vary from run to run. Under ``torch.autocast`` the
-    operands are cast to the autocast dtype. Differentiable once in tokens, weights of the routing and both matrices.
+    Expert e computes ``act(x @ w_in[e]) @ w_out[e]``. Experts that no token chose add nothing, as long as their
+    weights are finite. The sum over a token's experts has a fixed order, so the result does not vary from run to run.
+    Under ``torch.autocast`` the operands are cast to the autocast dtype. Differentiable once in tokens, weights of the
+    routing and both matrices.
 
     Args:
         x_ND: Tokens ``[N, D]``; any strides.
@@ -59,6 +59,8 @@ def expert_mlp(
     _check(x_ND, routing, w_in_EDH, w_out_EFD, activation)
     dtype = autocast_dtype(x_ND)
     x_ND, w_in_EDH, w_out_EFD = x_ND.to(dtype), w_in_EDH.to(dtype), w_out_EFD.to(dtype)
+    if x_ND.device.type != "cpu" or torch.compiler.is_compiling():
+        return _grouped(x_ND, routing, w_in_EDH, w_out_EFD, activation)
     operands = (x_ND, routing.weights_NK, w_in_EDH, w_out_EFD)
     if torch.is_grad_enabled() and any(operand.requires_grad for operand in operands):
         y_ND: Tensor = _ExpertMLP.apply(x_ND, routing.weights_NK, routing.experts_NK, w_in_EDH, w_out_EFD, activation)
@@ -66,7 +68,7 @@ def expert_mlp(
     N, K = routing.experts_NK.shape
     if 0 < N * K <= _UNSORTED_MAX_ROWS:
         return _unsorted(x_ND, routing, w_in_EDH, w_out_EFD, activation)
-    if 0 < N <= _DENSE_MAX_TOKENS and len(w_in_EDH) <= _DENSE_MAX_EXPERTS_PER_ROW * N * K:
+    if 0 < N <= _DENSE_MAX_TOKENS and len(w_in_EDH) <= N * K:
         return _dense(x_ND, routing, w_in_EDH, w_out_EFD, activation)
     return _forward(x_ND, routing.weights_NK, routing.experts_NK, w_in_EDH, w_out_EFD, activation, None)
 
@@ -104,9 +106,23 @@ def _activate_backward(h_nH: Tensor, grad_nF: Tensor, activation: str) -> Tensor
     return torch.cat((d_gate_nF, functional.silu(gate_nF).mul_(grad_nF)), dim=-1)
 
 
+def _grouped(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, activation: str) -> Tensor:
+    """Compute the layer as two grouped products, which neither wait for an accelerator nor break a compiled graph."""
+    order_R, offsets_E = group_by_expert(routing.experts_NK, len(w_in_EDH))
+    h_RH = grouped_matmul(x_ND[order_R // routing.experts_NK.shape[1]], w_in_EDH, offsets_E)
+    if activation == "gelu":
+        a_RF = functional.gelu(h_RH)
+    else:
+        gate_RF, up_RF = h_RH.chunk(2, dim=-1)
+        a_RF = functional.silu(gate_RF) * up_RF
+    return combine(grouped_matmul(a_RF, w_out_EFD, offsets_E), order_R, routing.weights_NK)
+
+
 def _unsorted(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, activation: str) -> Tensor:
     rows = []
     for n, experts in enumerate(routing.experts_NK.tolist()):
+        if min(experts) < 0 or max(experts) >= len(w_in_EDH):
+            raise ValueError(f"experts must lie between 0 and {len(w_in_EDH) - 1}")
         h_KH = torch.cat([x_ND[n : n + 1] @ w_in_EDH[e] for e in experts])
         a_KF = _activate(h_KH, activation) * routing.weights_NK[n, :, None].to(x_ND.dtype)
         y_1D = a_KF[:1] @ w_out_EFD[experts[0]]
@@ -121,6 +137,7 @@ def _dense(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, 
     a_ENF = _activate(torch.matmul(x_ND, w_in_EDH), activation)
     weights_NE = routing.weights_NK.new_zeros(N, E).scatter_(1, routing.experts_NK, routing.weights_NK)
     a_NEF = a_ENF.transpose(0, 1) * weights_NE[..., None].to(x_ND.dtype)
+    a_NEF.masked_fill_(weights_NE[..., None] == 0, 0)  # an overflow in an expert not chosen stays its own
     return a_NEF.flatten(1) @ w_out_EFD.flatten(0, 1)
 
 
@@ -135,12 +152,12 @@ class _Rows:
     offsets: list[int]
     """End of each expert's rows."""
 
-    def blocks(self) -> Iterator[tuple[int, int, int]]:
+    def blocks(self, most_rows: int) -> Iterator[tuple[int, int, int]]:
         """Yield expert, first row and end row of each block."""
         start = 0
         for e, end in enumerate(self.offsets):
-            for first in range(start, end, _BLOCK_ROWS):
-                yield e, first, min(first + _BLOCK_ROWS, end)
+            for first in range(start, end, most_rows):
+                yield e, first, min(first + most_rows, end)
             start = end
 
     def positions(self) -> Tensor:
@@ -177,7 +194,7 @@ def _forward(
     rows = _sort_rows(experts_NK, len(w_in_EDH))
     weights_R = weights_NK.flatten()[rows.order_R].to(x_ND.dtype)
     y_RD = x_ND.new_empty(len(rows.order_R), x_ND.shape[1])
-    for e, start, end in rows.blocks():
+    for e, start, end in rows.blocks(_BLOCK_ROWS):
         x_nD = x_ND.index_select(0, rows.tokens_R[start:end])
         h_nH = x_nD @ w_in_EDH[e] if kept_RH is None else torch.mm(x_nD, w_in_EDH[e], out=kept_RH[start:end])
         # The weight scales the narrower side of the second product.
@@ -215,7 +232,9 @@ class _ExpertMLP(torch.autograd.Function):
         d_weights_R = weights_NK.new_empty(len(rows.order_R))
         d_w_in_EDH, d_w_out_EFD = torch.zeros_like(w_in_EDH), torch.zeros_like(w_out_EFD)
         d_w_in_of, d_w_out_of = d_w_in_EDH.unbind(0), d_w_out_EFD.unbind(0)
-        for e, start, end in rows.blocks():
+        # A sum over blocks in half precision would round after each.
+        most_rows = _BLOCK_ROWS if x_ND.dtype.itemsize >= 4 else max(1, len(rows.order_R))
+        for e, start, end in rows.blocks(most_rows):
             tokens_n, weights_n1 = rows.tokens_R[start:end], weights_R[start:end, None]
             x_nD, grad_nD, h_nH = x_ND.index_select(0, tokens_n), grad_ND.index_select(0, tokens_n), h_RH[start:end]
             a_nF = _activate(h_nH, ctx.activation)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fun_asr.cli.common import print_error
 from fun_asr.errors import FunASRError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def info(ctx: click.Context, config: Path, tokens_per_second: float, as_json: bo
         model_config = _load(config)
         description = describe(model_config, tokens_per_second=tokens_per_second)
     except FunASRError as error:
-        click.echo(f"fun-asr: error: {error}", err=True)
+        print_error(error)
         ctx.exit(2)
     if as_json:
         import dataclasses

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from fun_asr.errors import ConfigError
 from fun_asr.training.augment import AugmentConfig
 
+FEWEST_KEPT_PER_REPLAY = 8
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -70,7 +72,8 @@ class TrainConfig:
     ctc_weight: float = 0.3
     """Of the CTC loss beside the decoder's; 0 keeps it from the encoder, which an untrained head harms."""
     ctc_replay: int = 0
-    """Extra updates a step of the CTC head alone, on encoder outputs kept from recent steps."""
+    """Most extra updates a step of the CTC head alone, on encoder outputs kept from recent steps: one for every
+    `FEWEST_KEPT_PER_REPLAY` batches kept, since a head that sees a few again and again learns them by heart."""
     ctc_replay_batches: int = 100
     """Batches kept for it."""
     ctc_replay_dropout: float = 0.1
@@ -98,3 +101,7 @@ class TrainConfig:
             raise ConfigError(f"precision: expected auto, float32 or bfloat16, got {self.precision!r}")
         if self.steps < 1 or self.average < 1 or self.batch_seconds <= 0 or self.ctc_replay_batches < 1:
             raise ConfigError("steps, average, batch_seconds and ctc_replay_batches must be positive")
+        if self.ctc_replay * FEWEST_KEPT_PER_REPLAY > self.ctc_replay_batches:
+            raise ConfigError(
+                f"ctc_replay_batches: {self.ctc_replay} replays need {self.ctc_replay * FEWEST_KEPT_PER_REPLAY} or more"
+            )

@@ -18,7 +18,7 @@ from torch import Tensor
 from fun_asr.audio.decode import SAMPLE_RATE, decode
 from fun_asr.audio.features import log_mel
 from fun_asr.errors import FunASRError, ManifestError
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
 from fun_asr.training.augment import AugmentConfig, Wave, augment_wave, spec_augment
 
 JOINED_SECONDS = 20.0
@@ -73,13 +73,16 @@ def read_manifest(path: Path) -> list[Utterance]:
                 try:
                     row = json.loads(line)
                     text = str(row.get("text", ""))
+                    language = language_code(str(row.get("language") or "en"))
+                    if language is None:
+                        raise ValueError(f"unknown language {row['language']!r}")
                     utterances.append(
                         Utterance(
                             audio_filepath=path.parent / row["audio_filepath"],
                             duration=float(row["duration"]),
                             text=text,
                             written=str(row.get("written") or text),
-                            language=str(row.get("language", "en")),
+                            language=language,
                             offset=float(row.get("offset", 0.0)),
                         )
                     )
@@ -245,7 +248,7 @@ class Collator:
             written = self.tokenizer.encode(utterance.written)[: self.max_tokens - len(prompt)]
             inputs.append(torch.tensor(prompt + written))
             target = [IGNORED] * (len(prompt) - 1) + [*written, self.tokenizer.eot]
-            if self.train_language:
+            if self.train_language and written:  # noise is in no language
                 target[0] = prompt[1]
             labels.append(torch.tensor(target if utterance.trains_decoder else [IGNORED] * len(target)))
         return Batch(

@@ -22,7 +22,7 @@ from fun_asr.audio.decode import decode
 from fun_asr.convert.whisper import NEW_MODULES
 from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import generate
-from fun_asr.errors import CheckpointError
+from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.model.checkpoint import (
     CTC_TOKENIZER_FILE,
     TOKENIZER_FILE,
@@ -34,16 +34,13 @@ from fun_asr.model.checkpoint import (
 )
 from fun_asr.model.precision import bfloat16_is_fast
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
-from fun_asr.training.config import OptimizerConfig, Source, TrainConfig
+from fun_asr.training.config import FEWEST_KEPT_PER_REPLAY, OptimizerConfig, Source, TrainConfig
 from fun_asr.training.data import Batch, Collator, Loader, Utterance, plan_epoch, read_manifest
 from fun_asr.training.losses import joint_loss
 from fun_asr.training.replay import EncodedReplay
 
 MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
 REPLAY_FILE = "replay.safetensors"
-
-FEWEST_KEPT_PER_REPLAY = 8
-"""Batches kept for each replayed update of a step: a head that sees a few again and again learns them by heart."""
 
 
 class Trainer:
@@ -155,6 +152,8 @@ class Trainer:
 
     def _update(self, loss: Tensor) -> None:
         """One optimizer step; parameters that the loss does not reach stay."""
+        if not loss.requires_grad:  # nothing in this batch trains a parameter
+            return
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -240,7 +239,13 @@ class Trainer:
                 moments[f"{name}:{key}"] = value
         save_file(moments, unfinished / OPTIMIZER_FILE)
         save_file(self.replay.state_dict(), unfinished / REPLAY_FILE)
-        state = {"step": self.step, "epoch": self.epoch, "position": self.position, "seconds": self.seconds}
+        state = {
+            "init": self.config.init,
+            "step": self.step,
+            "epoch": self.epoch,
+            "position": self.position,
+            "seconds": self.seconds,
+        }
         (unfinished / STATE_FILE).write_text(json.dumps(state))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(unfinished, folder)
@@ -261,6 +266,11 @@ class Trainer:
         newest = checkpoints[-1]
         try:
             state = json.loads((newest / STATE_FILE).read_text())
+            if state.get("init", self.config.init) != self.config.init:
+                raise ConfigError(
+                    f"{self.output}: holds a run that started from {state['init']}, not from {self.config.init}; "
+                    "name another output_dir"
+                )
             self.model.load_state_dict(load_file(newest / MODEL_FILE))
             moments = load_file(newest / OPTIMIZER_FILE)
             self.replay.load_state_dict(load_file(newest / REPLAY_FILE))

@@ -151,13 +151,49 @@ def test_equals_qwen3_moe(N: int) -> None:
         assert_close(ours, block(x_ND[None])[0], rtol=0, atol=1e-5)
 
 
-def test_bfloat16_is_near_float32() -> None:
-    x_ND, logits_NE, w_in_EDH, w_out_EFD = operands(50, 4, 32, 24, "swiglu")
+@pytest.mark.parametrize("N", [1, 2, 8, 50])
+def test_bfloat16_is_near_float32(N: int) -> None:
+    x_ND, logits_NE, w_in_EDH, w_out_EFD = operands(N, 4, 32, 24, "swiglu")
     routing = route(logits_NE, 2)
     expected = expert_mlp(x_ND, routing, w_in_EDH, w_out_EFD)
     actual = expert_mlp(x_ND.bfloat16(), routing, w_in_EDH.bfloat16(), w_out_EFD.bfloat16())
     assert actual.dtype == torch.bfloat16
     assert_close(actual.float(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_accelerators_path_equals_the_loop(activation: str) -> None:
+    values = operands(20, 4, 12, 10, activation)
+    leaves = [value.clone().requires_grad_() for value in values]
+    x_ND, logits_NE, w_in_EDH, w_out_EFD = leaves
+    routing = route(logits_NE, 2)
+    y_ND = module._grouped(x_ND, routing, w_in_EDH, w_out_EFD, activation)
+    expected_ND = per_row_loop(x_ND, routing, w_in_EDH, w_out_EFD, activation)
+    assert_close(y_ND.double(), expected_ND, rtol=1e-4, atol=1e-4)
+    gradient_ND = torch.randn(20, 12)
+    actual = torch.autograd.grad(y_ND, leaves, gradient_ND, retain_graph=True)
+    expected = torch.autograd.grad(expected_ND, leaves, gradient_ND.double())
+    for mine, reference in zip(actual, expected, strict=True):
+        assert_close(mine.double(), reference.double(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("N", [2, 4, 33])
+def test_overflow_in_an_expert_not_chosen_stays_there(N: int) -> None:
+    x_ND, logits_NE, w_in_EDH, w_out_EFD = operands(N, 4, 8, 6, "swiglu")
+    logits_NE[:, 3] = -50
+    w_in_EDH[3] = torch.inf
+    assert expert_mlp(x_ND, route(logits_NE, 2), w_in_EDH, w_out_EFD).isfinite().all()
+
+
+def test_half_precision_gradients_are_summed_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    x_ND, logits_NE, w_in_EDH, w_out_EFD = (v.bfloat16() for v in operands(200, 1, 16, 8, "swiglu"))
+    gradients = []
+    for rows in (1, 10_000):
+        monkeypatch.setattr(module, "_BLOCK_ROWS", rows)
+        w = w_in_EDH.clone().requires_grad_()
+        expert_mlp(x_ND, route(logits_NE, 1), w, w_out_EFD).sum().backward()
+        gradients.append(w.grad)
+    assert_close(gradients[0], gradients[1], rtol=0, atol=0)
 
 
 def test_autocast_computes_in_bfloat16_and_gives_float32_gradients() -> None:
@@ -182,5 +218,9 @@ def test_operands_that_disagree_are_refused() -> None:
         expert_mlp(x_ND[0], routing, w_in_EDH, w_out_EFD)
     with pytest.raises(ValueError, match="3 tokens, but a routing of 4"):
         expert_mlp(x_ND[:3], routing, w_in_EDH, w_out_EFD)
+    for N in (1, 4):
+        wrong = Routing(routing.weights_NK[:N], torch.full((N, 2), -1), routing.probs_NE[:N])
+        with pytest.raises((ValueError, RuntimeError), match="experts must lie|out of bounds"):
+            expert_mlp(x_ND[:N], wrong, w_in_EDH, w_out_EFD)
     with pytest.raises(ValueError, match="one dtype"):
         expert_mlp(x_ND.double(), routing, w_in_EDH, w_out_EFD)
