@@ -220,7 +220,7 @@ def test_operands_that_disagree_are_refused() -> None:
         expert_mlp(x_ND[:3], routing, w_in_EDH, w_out_EFD)
     for N in (1, 4):
         wrong = Routing(routing.weights_NK[:N], torch.full((N, 2), -1), routing.probs_NE[:N])
-        with pytest.raises((ValueError, RuntimeError), match="experts must lie|out of bounds"):
+        with pytest.raises((ValueError, RuntimeError), match=r"experts must lie|out of bounds"):
             expert_mlp(x_ND[:N], wrong, w_in_EDH, w_out_EFD)
     with pytest.raises(ValueError, match="one dtype"):
         expert_mlp(x_ND.double(), routing, w_in_EDH, w_out_EFD)
