@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.group(short_help="Import Whisper weights, or shrink a trained model to int8.")
+@click.group(short_help="Import Whisper weights, average models, shrink one to int8.")
 def convert() -> None:
     """Make model directories."""
 
@@ -68,4 +68,39 @@ def int8(model_dir: Path, output_dir: Path) -> None:
     tokenizers = [model_dir / TOKENIZER_FILE, model_dir / CTC_TOKENIZER_FILE]
     state = dequantize(load_stored(model_dir))
     save_model(output_dir, load_config(model_dir), state, tokenizers, int8=True)
+    click.echo(output_dir)
+
+
+@convert.command()
+@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.argument("models", metavar="MODEL_DIR[=WEIGHT]...", nargs=-1, required=True)
+def average(output_dir: Path, models: tuple[str, ...]) -> None:
+    """Write the weighted mean of models that were trained from the same start.
+
+    A mean of a fine-tuned model and its start is often better than both, and keeps more of what the start could do
+    (WiSE-FT, Wortsman et al. 2022). The CTC head, which may be new, is the first model's.
+    """
+    from fun_asr.model.checkpoint import (
+        CTC_TOKENIZER_FILE,
+        TOKENIZER_FILE,
+        average_states,
+        dequantize,
+        load_config,
+        load_stored,
+        save_model,
+    )
+
+    folders, weights = [], []
+    for model in models:
+        folder, _, weight = model.rpartition("=") if "=" in model else (model, "", "1")
+        try:
+            weights.append(float(weight))
+        except ValueError:
+            raise click.BadParameter(f"{weight!r} is no number", param_hint=model) from None
+        folders.append(Path(folder))
+    if min(weights) < 0 or sum(weights) <= 0:
+        raise click.UsageError("weights must not be negative, and not all zero")
+    state = average_states([dequantize(load_stored(folder)) for folder in folders], weights, keep=("ctc.",))
+    tokenizers = [folders[0] / TOKENIZER_FILE, folders[0] / CTC_TOKENIZER_FILE]
+    save_model(output_dir, load_config(folders[0]), state, tokenizers, int8=False)
     click.echo(output_dir)

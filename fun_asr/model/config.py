@@ -44,11 +44,11 @@ class CTCConfig:
     vocab_size: int = 1001
     hidden_dim: int = 512
     kernel: int = 5
-    """Frames that each of the two stride-2 convolutions spans."""
+    """Frames that each of the two convolutions spans; the first has stride 2."""
     num_blocks: int = 2
     num_heads: int = 8
     block_kernel: int = 11
-    """Frames (80 ms each) that the depth-wise convolution of each block spans."""
+    """Frames (40 ms each) that the depth-wise convolution of each block spans."""
 
 
 @dataclass(frozen=True, kw_only=True)

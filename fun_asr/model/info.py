@@ -2,7 +2,7 @@
 
 FLOPs are those of matrix products, convolutions and attention, two a multiply-add (Kaplan et al. 2020, section 2.1:
 2 N a token for N parameters, plus attention); normalisation, activations and softmax are left out.
-Shapes: L encoder frames (20 ms), J CTC frames (80 ms), D width, E experts, K experts per token.
+Shapes: L encoder frames (20 ms), J CTC frames (40 ms), D width, E experts, K experts per token.
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def count_flops(network: FunASR, *, frames: int, tokens: int) -> dict[str, Flops
     """
     config = network.config
     L = -(-frames // 2)
-    J = -(-L // 4)
-    rows = {"encoder.conv1.": frames, "encoder.": L, "ctc.conv1.": -(-L // 2), "ctc.": J, "decoder.": tokens}
+    J = -(-L // 2)
+    rows = {"encoder.conv1.": frames, "encoder.": L, "ctc.": J, "decoder.": tokens}
     attention = {
         "encoder": config.encoder.num_layers * 4 * L * L * config.encoder.dim,
         "ctc": config.ctc.num_blocks * 4 * J * J * config.ctc.hidden_dim,
