@@ -52,7 +52,7 @@ def wer(hypotheses: list[str]) -> float:
 @pytest.mark.parametrize("beam_size", [1, 4])
 def test_real_speech_comes_out_right_and_formatted(transcriber: Transcriber, beam_size: int) -> None:
     outputs = texts(transcriber.transcribe(PATHS, language="en", beam_size=beam_size))
-    assert wer(outputs) < 0.16, outputs
+    assert wer(outputs) < 0.1, outputs
     assert all(text[0].isupper() for text in outputs), outputs
     assert sum(text[-1] in ".?!" for text in outputs) >= len(outputs) - 1, outputs
 
@@ -69,6 +69,14 @@ def test_english_is_detected(transcriber: Transcriber) -> None:
         assert result.language == "en"
         assert result.language_probability is not None
         assert 0.5 < result.language_probability <= 1
+
+
+def test_another_language_is_detected_and_written(transcriber: Transcriber) -> None:
+    """The CTC head knows English alone: it must still hear speech in Spanish."""
+    (result,) = transcriber.transcribe([DATA / "es-00003.opus"])
+    assert isinstance(result, Transcript)
+    assert result.language == "es"
+    assert jiwer.wer("este ha sido el verano más caluroso en muchos años", result.text.lower().strip(".")) < 0.25
 
 
 def test_batch_equals_single_in_text_and_logits(exact: Transcriber) -> None:
@@ -117,7 +125,7 @@ def test_long_recording_keeps_every_sentence(transcriber: Transcriber, tmp_path:
     assert isinstance(result, Transcript)
     assert result.duration == pytest.approx(len(long) / 16_000)
     reference = " ".join(row["text"] for row in ROWS * 3)
-    assert jiwer.wer(normalize(reference), normalize(result.text)) < 0.2, result.text
+    assert jiwer.wer(normalize(reference), normalize(result.text)) < 0.14, result.text
     for earlier, later in zip(result.segments, result.segments[1:], strict=False):
         assert earlier.end == later.start
     assert max(segment.end - segment.start for segment in result.segments) <= 30
