@@ -1,8 +1,8 @@
 """The CTC head: a strided adaptor to 25 Hz, conformer-style blocks and a linear layer (Graves et al. 2006).
 
 The encoder's output serves a decoder that attends where it likes; which frame stands for which token is the blocks' to
-learn. At half of the encoder's rate they cost little. A quarter (80 ms a frame) is too coarse for a word of small pieces:
-"speech" is four, two of them equal, which CTC parts by a blank, five frames in a third of a second.
+learn. At half of the encoder's rate they cost little. A quarter (80 ms a frame) is too coarse for a word of small
+pieces: "speech" is four, two of them equal, which CTC parts by a blank, five frames in a third of a second.
 
 Shapes: B batch, L encoder frames (20 ms), J = ceil(L / 2) CTC frames (40 ms), D width, C vocabulary, the blank last.
 """
