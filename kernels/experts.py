@@ -70,7 +70,8 @@ def expert_mlp(
         return _unsorted(x_ND, routing, w_in_EDH, w_out_EFD, activation)
     if 0 < N <= _DENSE_MAX_TOKENS and len(w_in_EDH) <= N * K:
         return _dense(x_ND, routing, w_in_EDH, w_out_EFD, activation)
-    return _forward(x_ND, routing.weights_NK, routing.experts_NK, w_in_EDH, w_out_EFD, activation, None)
+    rows = _sort_rows(routing.experts_NK, len(w_in_EDH))
+    return _forward(x_ND, routing.weights_NK, rows, w_in_EDH, w_out_EFD, activation, None)
 
 
 def _check(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, activation: str) -> None:
@@ -184,14 +185,13 @@ def _sum_over_experts(y_RD: Tensor, rows: _Rows, shape: torch.Size) -> Tensor:
 def _forward(
     x_ND: Tensor,
     weights_NK: Tensor,
-    experts_NK: Tensor,
+    rows: _Rows,
     w_in_EDH: Tensor,
     w_out_EFD: Tensor,
     activation: str,
     kept_RH: Tensor | None,
 ) -> Tensor:
     """Compute the layer; `kept_RH`, where given, receives the first products for the backward pass."""
-    rows = _sort_rows(experts_NK, len(w_in_EDH))
     weights_R = weights_NK.flatten()[rows.order_R].to(x_ND.dtype)
     y_RD = x_ND.new_empty(len(rows.order_R), x_ND.shape[1])
     for e, start, end in rows.blocks(_BLOCK_ROWS):
@@ -200,7 +200,7 @@ def _forward(
         # The weight scales the narrower side of the second product.
         a_nF = _activate(h_nH, activation).mul_(weights_R[start:end, None])
         torch.mm(a_nF, w_out_EFD[e], out=y_RD[start:end])
-    return _sum_over_experts(y_RD, rows, experts_NK.shape)
+    return _sum_over_experts(y_RD, rows, weights_NK.shape)
 
 
 class _ExpertMLP(torch.autograd.Function):
@@ -217,16 +217,17 @@ class _ExpertMLP(torch.autograd.Function):
         activation: str,
     ) -> Tensor:
         h_RH = x_ND.new_empty(experts_NK.numel(), w_in_EDH.shape[2])
-        y_ND = _forward(x_ND, weights_NK, experts_NK, w_in_EDH, w_out_EFD, activation, h_RH)
-        ctx.save_for_backward(x_ND, weights_NK, experts_NK, w_in_EDH, w_out_EFD, h_RH)
-        ctx.activation = activation
+        rows = _sort_rows(experts_NK, len(w_in_EDH))
+        y_ND = _forward(x_ND, weights_NK, rows, w_in_EDH, w_out_EFD, activation, h_RH)
+        ctx.save_for_backward(x_ND, weights_NK, w_in_EDH, w_out_EFD, h_RH)
+        ctx.rows, ctx.activation = rows, activation
         return y_ND
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_ND: Tensor) -> tuple[Tensor, Tensor, None, Tensor, Tensor, None]:
-        x_ND, weights_NK, experts_NK, w_in_EDH, w_out_EFD, h_RH = ctx.saved_tensors
-        rows = _sort_rows(experts_NK, len(w_in_EDH))
+        x_ND, weights_NK, w_in_EDH, w_out_EFD, h_RH = ctx.saved_tensors
+        rows: _Rows = ctx.rows
         weights_R = weights_NK.flatten()[rows.order_R].to(x_ND.dtype)
         d_x_RD = x_ND.new_empty(len(rows.order_R), x_ND.shape[1])
         d_weights_R = weights_NK.new_empty(len(rows.order_R))
@@ -244,6 +245,6 @@ class _ExpertMLP(torch.autograd.Function):
             d_h_nH = _activate_backward(h_nH, d_a_nF.mul_(weights_n1), ctx.activation)
             d_w_in_of[e].addmm_(x_nD.T, d_h_nH)
             torch.mm(d_h_nH, w_in_EDH[e].T, out=d_x_RD[start:end])
-        d_x_ND = _sum_over_experts(d_x_RD, rows, experts_NK.shape)
+        d_x_ND = _sum_over_experts(d_x_RD, rows, weights_NK.shape)
         d_weights_NK = torch.empty_like(d_weights_R).scatter_(0, rows.order_R, d_weights_R).view_as(weights_NK)
         return d_x_ND, d_weights_NK, None, d_w_in_EDH, d_w_out_EFD, None
