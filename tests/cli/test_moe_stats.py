@@ -25,12 +25,8 @@ def write(path: Path, seconds: float = 1.0, seed: int = 0) -> Path:
 
 
 @pytest.fixture
-def run(tiny_model_dir: Path):  # type: ignore[no-untyped-def]
-    def invoke(*arguments: str | Path, stdin: bytes | None = None) -> click.testing.Result:
-        options = ["--model", str(tiny_model_dir), "--device", "cpu", "--compute_type", "float32"]
-        return CliRunner().invoke(main, ["moe-stats", *options, *map(str, arguments)], input=stdin)
-
-    return invoke
+def run(run_on_tiny_model):  # type: ignore[no-untyped-def]
+    return run_on_tiny_model("moe-stats")
 
 
 @pytest.fixture
