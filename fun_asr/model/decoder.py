@@ -115,10 +115,11 @@ class DecoderBlock(nn.Module):
         mask: Tensor | None,
         cache: DecoderCache | None = None,
         layer: int = 0,
+        counted_BS: Tensor | None = None,
     ) -> Tensor:
         x = x + self.self_attention(self.self_norm(x), cache, layer)
         x = x + self.cross_attention(self.cross_norm(x), keys, values, mask)
-        return x + self.ffn(self.ffn_norm(x))  # type: ignore[no-any-return]
+        return x + self.ffn(self.ffn_norm(x), counted_BS)  # type: ignore[no-any-return]
 
 
 class TokenEmbedding(nn.Module):
@@ -153,19 +154,27 @@ class Decoder(nn.Module):
         """The routers of the layers that have routed experts."""
         return [block.ffn.router for block in self._layers() if block.ffn.router is not None]
 
-    def forward(self, tokens_BS: Tensor, memory: Tensor, memory_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens_BS: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor | None = None,
+        counted_BS: Tensor | None = None,
+    ) -> Tensor:
         """Final representations `[B, S, D]` of whole sequences; `embedding.logits` turns them into scores.
 
         Arguments:
             tokens_BS: int64 `[B, S]`.
             memory: the encoder's output `[B, L, D]`.
             memory_mask: True for its valid frames, `[B, L]`; None when all are.
+            counted_BS: True for the tokens that count as load and in the losses of the routers, in training; None when
+                all do, padding and prompts included.
         """
         x = self._embed(tokens_BS, 0)
         mask = None if memory_mask is None else memory_mask[:, None, None, :]
         for block in self._layers():
             keys, values = block.cross_attention.keys_values(memory)
-            x = block(x, keys, values, mask)
+            x = block(x, keys, values, mask, counted_BS=counted_BS)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def start(

@@ -5,20 +5,34 @@ Shapes: N tokens, D width, E experts, K experts per token, F hidden width of a r
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fun_asr.kernels import Routing, expert_load, expert_mlp, route, update_bias
+from fun_asr.kernels import Routing, expert_load, expert_mlp, load_balancing_loss, route, update_bias, z_loss
 from fun_asr.model.config import DecoderConfig
 from fun_asr.model.encoder import FeedForward
 
 
+@dataclass(frozen=True)
+class RouterLosses:
+    """A router's auxiliary losses on one batch, scalars that carry the gradient to its gate."""
+
+    balance: Tensor
+    """Switch Transformers' load-balancing loss: 1 for an even load, E when one expert takes all."""
+    z: Tensor
+    """Mean squared log-sum-exp of the logits."""
+
+
 class Router(nn.Module):
-    """Chooses K of E experts for each token; keeps the balancing bias and, in training, the load it sees."""
+    """Chooses K of E experts for each token; keeps the balancing bias and, in training, the load and losses it sees."""
 
     balance_E: Tensor
     load_E: Tensor
+    losses: RouterLosses | None
+    """Of the last batch in training."""
 
     def __init__(self, dim: int, num_experts: int, num_experts_per_token: int) -> None:
         super().__init__()
@@ -27,12 +41,18 @@ class Router(nn.Module):
         nn.init.normal_(self.gate.weight, std=0.02)
         self.register_buffer("balance_E", torch.zeros(num_experts))
         self.register_buffer("load_E", torch.zeros(num_experts, dtype=torch.int64), persistent=False)
+        self.losses = None
 
-    def forward(self, x_ND: Tensor) -> Routing:
+    def forward(self, x_ND: Tensor, counted_N: Tensor | None = None) -> Routing:
+        """The experts of each token; in training only the tokens `counted_N` count as load and in the losses."""
         logits_NE = F.linear(x_ND.float(), self.gate.weight.float())
         routing = route(logits_NE, self.num_experts_per_token, bias_E=self.balance_E)
         if self.training:
-            self.load_E += expert_load(routing.experts_NK, len(self.load_E))
+            probs_NE, experts_NK = routing.probs_NE, routing.experts_NK
+            if counted_N is not None:
+                logits_NE, probs_NE, experts_NK = logits_NE[counted_N], probs_NE[counted_N], experts_NK[counted_N]
+            self.load_E += expert_load(experts_NK, len(self.load_E))
+            self.losses = RouterLosses(load_balancing_loss(probs_NE, experts_NK), z_loss(logits_NE))
         return routing
 
     @torch.no_grad()
@@ -67,11 +87,11 @@ class MoEFeedForward(nn.Module):
             self.router = Router(config.dim, config.num_experts, config.num_experts_per_token)
             self.experts = RoutedExperts(config.dim, config.num_experts, config.expert_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Arguments: x `[..., D]`. Returns the same shape."""
+    def forward(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Arguments: x `[..., D]`; counted, bool `[...]`: as for the router. Returns the shape of x."""
         shared = self.shared(x)
         if self.router is None:
             return shared  # type: ignore[no-any-return]
         x_ND = x.reshape(-1, x.shape[-1])
-        y_ND = self.experts(x_ND, self.router(x_ND))
+        y_ND = self.experts(x_ND, self.router(x_ND, None if counted is None else counted.flatten()))
         return shared + y_ND.view_as(x)  # type: ignore[no-any-return]

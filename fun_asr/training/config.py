@@ -85,6 +85,10 @@ class TrainConfig:
     """Parameters whose names start so are not trained."""
     balance_rate: float = 1e-3
     """Step of the routers' balancing bias."""
+    balance_loss_weight: float = 0.0
+    """Of Switch Transformers' load-balancing loss (Fedus et al. 2021), which the bias makes unnecessary."""
+    z_loss_weight: float = 0.0
+    """Of the routers' z-loss (Zoph et al. 2022)."""
     checkpoint_minutes: float = 5.0
     average: int = 5
     """Checkpoints kept, and averaged at the end."""

@@ -132,6 +132,8 @@ class Trainer:
                 batch,
                 ctc_weight=self.config.ctc_weight,
                 label_smoothing=self.config.label_smoothing,
+                balance_weight=self.config.balance_loss_weight,
+                z_weight=self.config.z_loss_weight,
             )
         self._update(losses.total)
         for router in self.model.decoder.routers():
