@@ -1,7 +1,7 @@
 """Compute kernels of the mixture-of-experts layers, in plain PyTorch."""
 
 from fun_asr.kernels.expert_parallel import local_experts, parallel_experts
-from fun_asr.kernels.experts import ACTIVATIONS, expert_mlp
+from fun_asr.kernels.experts import ACTIVATIONS, METHODS, choose_method, expert_mlp
 from fun_asr.kernels.grouped_matmul import BACKENDS, choose_backend, grouped_matmul, grouped_mm_supports
 from fun_asr.kernels.routing import (
     Routing,
@@ -18,8 +18,10 @@ from fun_asr.kernels.routing import (
 __all__ = [
     "ACTIVATIONS",
     "BACKENDS",
+    "METHODS",
     "Routing",
     "choose_backend",
+    "choose_method",
     "combine",
     "expert_load",
     "expert_mlp",

@@ -22,16 +22,27 @@ ACTIVATIONS = ("swiglu", "gelu")
 # stays in the second-level cache: see README.md.
 _BLOCK_ROWS = 512
 
-# Up to this many rows R the rows are not sorted: each reads its expert on its own.
-_UNSORTED_MAX_ROWS = 4
+METHODS = ("unsorted", "dense", "grouped", "blocks")
 
-# Up to this many tokens, and from as many rows as experts on, every expert is computed for every token, and those not
-# chosen weigh nothing: most are read anyway, reading them is what costs, and two batched products need no sorting.
-_DENSE_MAX_TOKENS = 32
+# Most rows R for which the rows are not sorted, float32 and narrower types.
+_UNSORTED_MAX_ROWS = (8, 4)
+
+# Most experts and most tokens, float32 and narrower types, for which every expert is computed for every token.
+_DENSE_MAX_EXPERTS = 16
+_DENSE_MAX_TOKENS = (8, 64)
+
+# Most rows an expert, on average, for which many experts are two calls of grouped_matmul.
+_GROUPED_MAX_ROWS_PER_EXPERT = 4
 
 
 def expert_mlp(
-    x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, *, activation: str = "swiglu"
+    x_ND: Tensor,
+    routing: Routing,
+    w_in_EDH: Tensor,
+    w_out_EFD: Tensor,
+    *,
+    activation: str = "swiglu",
+    method: str | None = None,
 ) -> Tensor:
     """Return each token's weighted sum over its experts' feed-forward networks.
 
@@ -43,15 +54,19 @@ def expert_mlp(
     Args:
         x_ND: Tokens ``[N, D]``; any strides.
         routing: Experts and weights of each token, from ``route``.
-        w_in_EDH: First matrices ``[E, D, H]``: gate and up projection side by side for "swiglu" (H = 2 F).
-        w_out_EFD: Second matrices ``[E, F, D]``.
+        w_in_EDH: First matrices ``[E, D, H]``: gate and up projection side by side for "swiglu" (H = 2 F). With few
+            rows an expert, matrices stored as ``nn.Linear`` stores its own, ``[E, H, D]``, and passed as ``w.mT`` are
+            up to twice as fast.
+        w_out_EFD: Second matrices ``[E, F, D]``; likewise.
         activation: "swiglu" (``silu(gate) * up``) or "gelu".
+        method: One of ``METHODS``; by default ``choose_method`` decides. All compute the same function. Only "grouped"
+            and "blocks" have gradients.
 
     Returns:
         Tokens ``[N, D]`` in the operands' dtype, or in autocast's.
 
     Raises:
-        ValueError: Shapes, dtypes or the activation's name are wrong.
+        ValueError: Shapes, dtypes or a name are wrong, or a gradient is asked of a method that has none.
 
     Source:
         SwiGLU experts as in DeepSeekMoE (Dai et al., 2024); sorted rows as in MegaBlocks (Gale et al., 2022).
@@ -59,19 +74,55 @@ def expert_mlp(
     _check(x_ND, routing, w_in_EDH, w_out_EFD, activation)
     dtype = autocast_dtype(x_ND)
     x_ND, w_in_EDH, w_out_EFD = x_ND.to(dtype), w_in_EDH.to(dtype), w_out_EFD.to(dtype)
-    if x_ND.device.type != "cpu" or torch.compiler.is_compiling():
-        return _grouped(x_ND, routing, w_in_EDH, w_out_EFD, activation)
     operands = (x_ND, routing.weights_NK, w_in_EDH, w_out_EFD)
-    if torch.is_grad_enabled() and any(operand.requires_grad for operand in operands):
+    needs_grad = torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)
+    if method is None:
+        N, K = routing.experts_NK.shape
+        method = choose_method(N, K, len(w_in_EDH), dtype=dtype, device=x_ND.device, needs_grad=needs_grad)
+    elif method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    if method == "grouped":
+        return _grouped(x_ND, routing, w_in_EDH, w_out_EFD, activation)
+    if needs_grad:
+        if method != "blocks":
+            raise ValueError(f"method {method!r} has no gradient: use grouped or blocks")
         y_ND: Tensor = _ExpertMLP.apply(x_ND, routing.weights_NK, routing.experts_NK, w_in_EDH, w_out_EFD, activation)
         return y_ND
-    N, K = routing.experts_NK.shape
-    if 0 < N * K <= _UNSORTED_MAX_ROWS:
+    if method == "unsorted":
         return _unsorted(x_ND, routing, w_in_EDH, w_out_EFD, activation)
-    if 0 < N <= _DENSE_MAX_TOKENS and len(w_in_EDH) <= N * K:
+    if method == "dense":
         return _dense(x_ND, routing, w_in_EDH, w_out_EFD, activation)
     rows = _sort_rows(routing.experts_NK, len(w_in_EDH))
     return _forward(x_ND, routing.weights_NK, rows, w_in_EDH, w_out_EFD, activation, None)
+
+
+def choose_method(N: int, K: int, E: int, *, dtype: torch.dtype, device: torch.device, needs_grad: bool) -> str:
+    """Name the fastest way to compute the layer, from the measurements in kernels/README.md.
+
+    Args:
+        N: Tokens.
+        K: Experts of each.
+        E: Experts.
+        dtype: Dtype of the products.
+        device: Device of the operands.
+        needs_grad: Whether a backward pass will follow.
+
+    Returns:
+        "unsorted": each row reads its expert on its own; "dense": every expert for every token in two batched
+        products, those not chosen weigh nothing (most are read anyway, and reading them is what costs); "grouped": two
+        calls of ``grouped_matmul``, which neither wait for an accelerator nor break a compiled graph; "blocks": rows
+        sorted by expert, a block of them at a time through the whole network of their expert.
+    """
+    R, narrow = N * K, dtype.itemsize < 4
+    if device.type != "cpu" or torch.compiler.is_compiling():
+        return "grouped"
+    if needs_grad or R == 0:
+        return "blocks"
+    if R <= _UNSORTED_MAX_ROWS[narrow]:
+        return "unsorted"
+    if E <= min(R, _DENSE_MAX_EXPERTS) and N <= _DENSE_MAX_TOKENS[narrow]:
+        return "dense"
+    return "grouped" if E > _DENSE_MAX_EXPERTS and R <= _GROUPED_MAX_ROWS_PER_EXPERT * E else "blocks"
 
 
 def _check(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, activation: str) -> None:
@@ -130,16 +181,19 @@ def _unsorted(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tenso
         for k, e in enumerate(experts[1:], start=1):
             y_1D = torch.addmm(y_1D, a_KF[k : k + 1], w_out_EFD[e])
         rows.append(y_1D)
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
+    return torch.cat(rows) if rows else torch.zeros_like(x_ND)
 
 
 def _dense(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, activation: str) -> Tensor:
     N, E = len(x_ND), len(w_in_EDH)
     a_ENF = _activate(torch.matmul(x_ND, w_in_EDH), activation)
     weights_NE = routing.weights_NK.new_zeros(N, E).scatter_(1, routing.experts_NK, routing.weights_NK)
-    a_NEF = a_ENF.transpose(0, 1) * weights_NE[..., None].to(x_ND.dtype)
-    a_NEF.masked_fill_(weights_NE[..., None] == 0, 0)  # an overflow in an expert not chosen stays its own
-    return a_NEF.flatten(1) @ w_out_EFD.flatten(0, 1)
+    weights_EN1 = weights_NE.T[..., None]
+    a_ENF = a_ENF.mul_(weights_EN1.to(x_ND.dtype))
+    a_ENF.masked_fill_(weights_EN1 == 0, 0)  # an overflow in an expert not chosen stays its own
+    if w_out_EFD.is_contiguous():
+        return a_ENF.transpose(0, 1).flatten(1) @ w_out_EFD.flatten(0, 1)
+    return torch.bmm(a_ENF, w_out_EFD).sum(dim=0)
 
 
 @dataclass(frozen=True)
@@ -160,6 +214,14 @@ class _Rows:
             for first in range(start, end, most_rows):
                 yield e, first, min(first + most_rows, end)
             start = end
+
+    def start(self, e: int) -> int:
+        """Return the first row of an expert."""
+        return self.offsets[e - 1] if e else 0
+
+    def unused(self) -> list[int]:
+        """Return the experts without rows."""
+        return [e for e, end in enumerate(self.offsets) if end == self.start(e)]
 
     def positions(self) -> Tensor:
         """Return where each of the N * K rows went."""
@@ -194,13 +256,22 @@ def _forward(
     """Compute the layer; `kept_RH`, where given, receives the first products for the backward pass."""
     weights_R = weights_NK.flatten()[rows.order_R].to(x_ND.dtype)
     y_RD = x_ND.new_empty(len(rows.order_R), x_ND.shape[1])
+    w_in_of, w_out_of = w_in_EDH.unbind(0), w_out_EFD.unbind(0)
     for e, start, end in rows.blocks(_BLOCK_ROWS):
         x_nD = x_ND.index_select(0, rows.tokens_R[start:end])
-        h_nH = x_nD @ w_in_EDH[e] if kept_RH is None else torch.mm(x_nD, w_in_EDH[e], out=kept_RH[start:end])
+        h_nH = x_nD @ w_in_of[e] if kept_RH is None else torch.mm(x_nD, w_in_of[e], out=kept_RH[start:end])
         # The weight scales the narrower side of the second product.
         a_nF = _activate(h_nH, activation).mul_(weights_R[start:end, None])
-        torch.mm(a_nF, w_out_EFD[e], out=y_RD[start:end])
+        torch.mm(a_nF, w_out_of[e], out=y_RD[start:end])
     return _sum_over_experts(y_RD, rows, weights_NK.shape)
+
+
+def _multiply_into(out: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
+    """Write a product into `out`, or add it to what earlier blocks left there."""
+    if first:
+        torch.mm(left, right, out=out)
+    else:
+        out.addmm_(left, right)
 
 
 class _ExpertMLP(torch.autograd.Function):
@@ -231,20 +302,26 @@ class _ExpertMLP(torch.autograd.Function):
         weights_R = weights_NK.flatten()[rows.order_R].to(x_ND.dtype)
         d_x_RD = x_ND.new_empty(len(rows.order_R), x_ND.shape[1])
         d_weights_R = weights_NK.new_empty(len(rows.order_R))
-        d_w_in_EDH, d_w_out_EFD = torch.zeros_like(w_in_EDH), torch.zeros_like(w_out_EFD)
+        d_w_in_EDH, d_w_out_EFD = torch.empty_like(w_in_EDH), torch.empty_like(w_out_EFD)
         d_w_in_of, d_w_out_of = d_w_in_EDH.unbind(0), d_w_out_EFD.unbind(0)
+        for e in rows.unused():
+            d_w_in_of[e].zero_()
+            d_w_out_of[e].zero_()
+        w_in_of, w_out_of = w_in_EDH.unbind(0), w_out_EFD.unbind(0)
         # A sum over blocks in half precision would round after each.
         most_rows = _BLOCK_ROWS if x_ND.dtype.itemsize >= 4 else max(1, len(rows.order_R))
         for e, start, end in rows.blocks(most_rows):
             tokens_n, weights_n1 = rows.tokens_R[start:end], weights_R[start:end, None]
             x_nD, grad_nD, h_nH = x_ND.index_select(0, tokens_n), grad_ND.index_select(0, tokens_n), h_RH[start:end]
+            # The gradients of the matrices are as large as all experts: the first block writes, later ones add.
+            first = start == rows.start(e)
             a_nF = _activate(h_nH, ctx.activation)
-            d_a_nF = grad_nD @ w_out_EFD[e].T
+            d_a_nF = grad_nD @ w_out_of[e].T
             d_weights_R[start:end] = (d_a_nF * a_nF).sum(dim=-1, dtype=d_weights_R.dtype)
-            d_w_out_of[e].addmm_(a_nF.mul_(weights_n1).T, grad_nD)
+            _multiply_into(d_w_out_of[e], a_nF.mul_(weights_n1).T, grad_nD, first)
             d_h_nH = _activate_backward(h_nH, d_a_nF.mul_(weights_n1), ctx.activation)
-            d_w_in_of[e].addmm_(x_nD.T, d_h_nH)
-            torch.mm(d_h_nH, w_in_EDH[e].T, out=d_x_RD[start:end])
+            _multiply_into(d_w_in_of[e], x_nD.T, d_h_nH, first)
+            torch.mm(d_h_nH, w_in_of[e].T, out=d_x_RD[start:end])
         d_x_ND = _sum_over_experts(d_x_RD, rows, weights_NK.shape)
         d_weights_NK = torch.empty_like(d_weights_R).scatter_(0, rows.order_R, d_weights_R).view_as(weights_NK)
         return d_x_ND, d_weights_NK, None, d_w_in_EDH, d_w_out_EFD, None

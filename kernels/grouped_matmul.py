@@ -20,7 +20,9 @@ _GROUPED_MM_DTYPES = (torch.float32, torch.bfloat16)
 _SELECT_MAX_ROWS = 8
 
 
-def grouped_matmul(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor, *, backend: str | None = None) -> Tensor:
+def grouped_matmul(
+    x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor, *, scale_EF: Tensor | None = None, backend: str | None = None
+) -> Tensor:
     """Multiply each row by the matrix of its expert; rows are sorted by expert.
 
     Expert e owns rows ``offsets_E[e - 1]`` up to ``offsets_E[e]`` (from 0 for the first); an expert may own none.
@@ -29,8 +31,10 @@ def grouped_matmul(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor, *, backend: s
 
     Args:
         x_ND: Rows ``[N, D]``, sorted by expert; any strides.
-        w_EDF: Expert matrices ``[E, D, F]`` of the same dtype and device; any strides.
+        w_EDF: Expert matrices ``[E, D, F]`` of the same dtype and device, or int8 with ``scale_EF``; any strides.
         offsets_E: End offset of each expert's rows ``[E]``, int32, non-decreasing, the last equal to N.
+        scale_EF: Step of each expert's output channels ``[E, F]``, for int8 matrices: they stand for ``w * scale``. The
+            gradient reaches the rows and the steps.
         backend: One of ``BACKENDS``; by default ``choose_backend`` decides.
 
     Returns:
@@ -44,17 +48,22 @@ def grouped_matmul(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor, *, backend: s
     Source:
         The grouped GEMM of MegaBlocks (Gale et al., 2022) without dropped or padded rows.
     """
-    _check_operands(x_ND, w_EDF, offsets_E)
+    _check_operands(x_ND, w_EDF, offsets_E, scale_EF)
     dtype = autocast_dtype(x_ND)
     if backend is None:
         needs_grad = torch.is_grad_enabled() and (x_ND.requires_grad or w_EDF.requires_grad)
         N, D = x_ND.shape
         E, _, F = w_EDF.shape
-        backend = choose_backend(N, E, D, F, dtype=dtype, device=x_ND.device, needs_grad=needs_grad)
+        kind = dtype if scale_EF is None else w_EDF.dtype
+        backend = choose_backend(N, E, D, F, dtype=kind, device=x_ND.device, needs_grad=needs_grad)
     elif backend not in BACKENDS:
         raise ValueError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
     # The weights stay in their own dtype: a backend that reads a few experts casts only those.
-    return _IMPLEMENTATIONS[backend](x_ND.to(dtype), w_EDF, offsets_E)
+    y_NF = _IMPLEMENTATIONS[backend](x_ND.to(dtype), w_EDF, offsets_E)
+    if scale_EF is None:
+        return y_NF
+    # After the product: every integer of 8 bits is exact in bfloat16, its multiples are not.
+    return y_NF * scale_EF.to(dtype).index_select(0, _expert_of_rows(offsets_E, len(x_ND)))
 
 
 def choose_backend(
@@ -67,7 +76,7 @@ def choose_backend(
         E: Experts.
         D: Input width.
         F: Output width.
-        dtype: Dtype of the product.
+        dtype: Dtype of the product, or int8 for int8 matrices.
         device: Device of the operands.
         needs_grad: Whether a backward pass will follow.
 
@@ -77,6 +86,9 @@ def choose_backend(
     # Not measured here: gather never waits for the device, and copies fewer matrices than there are experts.
     if device.type == "cuda" and N < E and not needs_grad:
         return "gather"
+    # Casts one expert's integers at a time, which then are in cache. They have no gradient that it could waste.
+    if dtype == torch.int8:
+        return "select" if device.type == "cpu" else "split"
     if device.type == "cpu" and not needs_grad and N <= _SELECT_MAX_ROWS:
         return "select"
     return "grouped_mm" if grouped_mm_supports(N, D, F, dtype=dtype, device=device) else "split"
@@ -113,7 +125,7 @@ def require(condition: Tensor, message: str) -> None:
         torch._assert_async(condition, message)
 
 
-def _check_operands(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> None:
+def _check_operands(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor, scale_EF: Tensor | None) -> None:
     shapes = f"x {list(x_ND.shape)}, w {list(w_EDF.shape)}, offsets {list(offsets_E.shape)}"
     if x_ND.ndim != 2 or w_EDF.ndim != 3 or offsets_E.ndim != 1:
         raise ValueError(f"expected x [N, D], w [E, D, F] and offsets [E], got {shapes}")
@@ -124,7 +136,15 @@ def _check_operands(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> None:
     if not x_ND.device == w_EDF.device == offsets_E.device:
         devices = f"x {x_ND.device}, w {w_EDF.device}, offsets {offsets_E.device}"
         raise ValueError(f"operands must share one device, got {devices}")
-    if x_ND.dtype != w_EDF.dtype and not torch.is_autocast_enabled(x_ND.device.type):
+    if (w_EDF.dtype == torch.int8) != (scale_EF is not None):
+        raise ValueError("int8 matrices need scale_EF, and others take none")
+    if scale_EF is not None:
+        if scale_EF.shape != w_EDF.shape[::2] or not scale_EF.is_floating_point():
+            expected = list(w_EDF.shape[::2])
+            raise ValueError(f"expected a floating-point scale {expected}, got {scale_EF.dtype} {list(scale_EF.shape)}")
+        if not x_ND.is_floating_point():
+            raise ValueError(f"x must be floating-point, got {x_ND.dtype}")
+    elif x_ND.dtype != w_EDF.dtype and not torch.is_autocast_enabled(x_ND.device.type):
         raise ValueError(f"x and w must share one dtype outside autocast, got {x_ND.dtype} and {w_EDF.dtype}")
 
 
@@ -152,6 +172,12 @@ def _host_bounds(offsets_E: Tensor, N: int) -> list[tuple[int, int, int]]:
     if ends[-1] != N or any(end < start for start, end in zip(starts, ends, strict=True)):
         raise ValueError(f"offsets must be non-decreasing from 0 and end at the number of rows, {N}, got {ends}")
     return [(e, start, end) for e, (start, end) in enumerate(zip(starts, ends, strict=True)) if end > start]
+
+
+def _expert_of_rows(offsets_E: Tensor, N: int) -> Tensor:
+    """Return the expert of each sorted row ``[N]``."""
+    rows_N = torch.arange(N, dtype=torch.int32, device=offsets_E.device)
+    return torch.searchsorted(offsets_E, rows_N, right=True)
 
 
 class _RowMajorGradient(torch.autograd.Function):
@@ -211,9 +237,7 @@ def _select(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> Tensor:
 def _gather(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> Tensor:
     N = x_ND.shape[0]
     _require_partition(offsets_E, N)
-    rows_N = torch.arange(N, dtype=torch.int32, device=x_ND.device)
-    experts_N = torch.searchsorted(offsets_E, rows_N, right=True)
-    w_NDF = w_EDF.index_select(0, experts_N).to(x_ND.dtype)
+    w_NDF = w_EDF.index_select(0, _expert_of_rows(offsets_E, N)).to(x_ND.dtype)
     return torch.bmm(x_ND.unsqueeze(1), w_NDF).squeeze(1)
 
 

@@ -35,17 +35,13 @@ SCALE_SUFFIX = ".scale"
 _KEPT_FLOAT = ("router.", "depthwise.", "positions")
 
 
-def output_axis(name: str) -> int:
-    """The axis of a weight that counts output channels: experts are stored `[E, in, out]`, all others `[out, ...]`."""
-    return -1 if ".experts." in name else 0
-
-
 def quantize(name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Symmetric int8 per output channel: the integers, and the float32 scales shaped to broadcast over them."""
-    if output_axis(name) == -1:
-        bound = weight.abs().amax(dim=1, keepdim=True)  # [E, 1, F]
-    else:
-        bound = weight.abs().flatten(1).amax(dim=1).view(-1, *[1] * (weight.dim() - 1))
+    """Symmetric int8 per output channel: the integers, and the float32 scales shaped to broadcast over them.
+
+    Experts are stored `[E, out, in]`, all other weights `[out, ...]`.
+    """
+    inputs = tuple(range(2 if ".experts." in name else 1, weight.dim()))
+    bound = weight.abs().amax(dim=inputs, keepdim=True)
     scale = (bound / 127).clamp(min=1e-12)
     return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale
 

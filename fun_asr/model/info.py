@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fun_asr.errors import ConfigError
-from fun_asr.model.checkpoint import build_shapes, output_axis, stored_as_int8
+from fun_asr.model.checkpoint import build_shapes, stored_as_int8
 from fun_asr.model.config import DecoderConfig, ModelConfig
 from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.model.fun_asr import FunASR
@@ -165,7 +165,7 @@ def count_decode_bytes(network: FunASR, compute_type: ComputeType) -> DecodeByte
             continue
         count = _passed(name, parameter, config)
         if compute_type is ComputeType.INT8 and stored_as_int8(name, parameter):
-            inputs = parameter.shape[1] if output_axis(name) == -1 else parameter[0].numel()
+            inputs = parameter[0, 0].numel() if ".experts." in name else parameter[0].numel()
             weights += count + 4 * (count // inputs)
         else:
             weights += count * width

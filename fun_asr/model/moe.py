@@ -1,6 +1,6 @@
 """The mixture-of-experts feed-forward: one shared expert and E routed ones (DeepSeekMoE, Dai et al. 2024).
 
-Shapes: N tokens, D width, E experts, K experts per token, F hidden width of a routed expert.
+Shapes: N tokens, D width, E experts, K experts per token, F hidden width of a routed expert, H = 2 F.
 """
 
 from __future__ import annotations
@@ -63,17 +63,20 @@ class Router(nn.Module):
 
 
 class RoutedExperts(nn.Module):
-    """E SwiGLU experts; their output projections start at zero, so they add nothing at first."""
+    """E SwiGLU experts, stored as `nn.Linear` stores its matrices.
+
+    Their output projections start at zero, so they add nothing at first.
+    """
 
     def __init__(self, dim: int, num_experts: int, hidden: int) -> None:
         super().__init__()
-        self.gate_up_EDF = nn.Parameter(torch.empty(num_experts, dim, 2 * hidden))
-        self.down_EFD = nn.Parameter(torch.zeros(num_experts, hidden, dim))
-        nn.init.normal_(self.gate_up_EDF, std=dim**-0.5)
+        self.gate_up_EHD = nn.Parameter(torch.empty(num_experts, 2 * hidden, dim))
+        self.down_EDF = nn.Parameter(torch.zeros(num_experts, dim, hidden))
+        nn.init.normal_(self.gate_up_EHD, std=dim**-0.5)
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """Each token's weighted sum over its experts, `[N, D]`."""
-        return expert_mlp(x_ND, routing, self.gate_up_EDF, self.down_EFD)
+        return expert_mlp(x_ND, routing, self.gate_up_EHD.mT, self.down_EDF.mT)
 
 
 class MoEFeedForward(nn.Module):

@@ -133,19 +133,19 @@ class Int8Experts(nn.Module):
     that one product sums over, are dequantised to float32.
 
     Arguments:
-        gate_up_EDF: int8 `[E, D, 2 * F]`.
-        gate_up_scale: float32 `[E, 1, 2 * F]`.
-        down_EFD: float32 `[E, F, D]`.
+        gate_up_EHD: int8 `[E, 2 * F, D]`.
+        gate_up_scale: float32 `[E, 2 * F, 1]`.
+        down_EDF: float32 `[E, D, F]`.
     """
 
-    def __init__(self, gate_up_EDF: Tensor, gate_up_scale: Tensor, down_EFD: Tensor) -> None:
+    def __init__(self, gate_up_EHD: Tensor, gate_up_scale: Tensor, down_EDF: Tensor) -> None:
         super().__init__()
-        self.num_experts = len(gate_up_EDF)
+        self.num_experts = len(gate_up_EHD)
         # Output channels in the order (gate or up, expert, F).
-        channels = gate_up_EDF.unflatten(2, (2, -1)).permute(2, 0, 3, 1).flatten(0, 2)
-        scale = gate_up_scale.unflatten(2, (2, -1)).permute(2, 0, 3, 1).flatten(0, 2)
+        channels = gate_up_EHD.unflatten(1, (2, -1)).transpose(0, 1).flatten(0, 2)
+        scale = gate_up_scale.unflatten(1, (2, -1)).transpose(0, 1).flatten(0, 2)
         self.gate_up = Int8Linear(channels.contiguous(), scale)
-        self.down = down_EFD.flatten(0, 1).T.contiguous()
+        self.down = down_EDF.transpose(0, 1).flatten(1).contiguous()
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """Each token's weighted sum over its experts, `[N, D]`."""
@@ -192,7 +192,7 @@ def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str) ->
         module = model.get_submodule(path)
         replacement: nn.Module
         if isinstance(module, RoutedExperts):
-            replacement = Int8Experts(integers, scale, module.down_EFD)
+            replacement = Int8Experts(integers, scale, module.down_EDF)
         elif isinstance(module, TokenEmbedding):
             replacement = Int8Embedding(integers, scale)
         elif isinstance(module, nn.Linear):
@@ -205,4 +205,4 @@ def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str) ->
 
 def _is_packed(name: str, tensor: Tensor) -> bool:
     matrix = tensor.dim() == 2 and name.endswith(".weight") and ".router." not in name
-    return matrix or name.endswith(".experts.gate_up_EDF")
+    return matrix or name.endswith(".experts.gate_up_EHD")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.testing import assert_close
 
-from fun_asr.kernels import ACTIVATIONS, Routing, expert_mlp, route
+from fun_asr.kernels import ACTIVATIONS, METHODS, Routing, choose_method, expert_mlp, route
 from fun_asr.kernels import experts as module
 
 
@@ -54,13 +54,16 @@ def compare(
     routing = route(logits_NE, K)
     y_ND = expert_mlp(x_ND, routing, w_in_EDH, w_out_EFD, activation=activation)
     with torch.no_grad():
-        without_grad_ND = expert_mlp(x_ND, routing, w_in_EDH, w_out_EFD, activation=activation)
+        without_grad = [
+            expert_mlp(x_ND, routing, w_in_EDH, w_out_EFD, activation=activation, method=method)
+            for method in (None, *METHODS)
+        ]
     expected_ND = per_row_loop(x_ND, routing, w_in_EDH, w_out_EFD, activation)
     actual = torch.autograd.grad(y_ND, leaves, gradient_ND, retain_graph=True, allow_unused=True)
     expected = torch.autograd.grad(expected_ND, leaves, gradient_ND.double(), allow_unused=True)
     assert y_ND.dtype == x_ND.dtype
-    for mine, reference in ((y_ND, expected_ND), (without_grad_ND, expected_ND)):
-        assert_close(mine.double(), reference.double(), rtol=tolerance, atol=tolerance)
+    for mine in (y_ND, *without_grad):
+        assert_close(mine.double(), expected_ND.double(), rtol=tolerance, atol=tolerance)
     for leaf, mine_grad, reference_grad in zip(leaves, actual, expected, strict=True):
         zero = torch.zeros_like(leaf)
         assert_close(
@@ -224,3 +227,16 @@ def test_operands_that_disagree_are_refused() -> None:
             expert_mlp(x_ND[:N], wrong, w_in_EDH, w_out_EFD)
     with pytest.raises(ValueError, match="one dtype"):
         expert_mlp(x_ND.double(), routing, w_in_EDH, w_out_EFD)
+    with pytest.raises(ValueError, match="unknown method 'fast'"):
+        expert_mlp(x_ND, routing, w_in_EDH, w_out_EFD, method="fast")
+    with pytest.raises(ValueError, match="'dense' has no gradient"):
+        expert_mlp(x_ND, routing, w_in_EDH.requires_grad_(), w_out_EFD, method="dense")
+
+
+def test_a_gradient_is_never_asked_of_a_method_without_one() -> None:
+    for N in range(0, 100, 3):
+        for E in (1, 8, 64):
+            for dtype in (torch.float32, torch.bfloat16):
+                for device in ("cpu", "cuda"):
+                    method = choose_method(N, 1, E, dtype=dtype, device=torch.device(device), needs_grad=True)
+                    assert method in ("grouped", "blocks")

@@ -89,6 +89,38 @@ def with_layout(t: Tensor, layout: str) -> Tensor:
     return t
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.lists(st.integers(0, 6), min_size=1, max_size=9) | st.just([0, 1, 2, 0] * 32),
+    D=st.integers(1, 40),
+    F=st.integers(1, 40) | st.sampled_from([8, 16]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    seed=st.integers(0, 2**31),
+)
+def test_int8_matrices_stand_for_their_multiples(
+    counts: list[int], D: int, F: int, dtype: torch.dtype, seed: int
+) -> None:
+    x_ND, _, offsets_E = random_operands(counts, D, F, seed, dtype)
+    generator = torch.Generator().manual_seed(seed)
+    w_EDF = torch.randint(-127, 128, (len(counts), D, F), generator=generator, dtype=torch.int8)
+    scale_EF = torch.rand(len(counts), F, generator=generator) / 127 / D**0.5
+    gradient_NF = torch.randn(len(x_ND), F, generator=generator)
+    expected_x, expected_scale = x_ND.double().requires_grad_(), scale_EF.double().requires_grad_()
+    expected_NF = per_row_loop(expected_x, w_EDF.double() * expected_scale[:, None], offsets_E)
+    expected = torch.autograd.grad(expected_NF, (expected_x, expected_scale), gradient_NF.double(), allow_unused=True)
+    tolerance = 1e-4 if dtype == torch.float32 else 5e-2
+    for backend in applicable_backends(len(x_ND), D, F, dtype):
+        x, scale = x_ND.detach().requires_grad_(), scale_EF.detach().requires_grad_()
+        y_NF = grouped_matmul(x, w_EDF, offsets_E, scale_EF=scale, backend=backend)
+        actual = torch.autograd.grad(y_NF, (x, scale), gradient_NF.to(dtype))
+        assert y_NF.dtype == dtype
+        assert_close(y_NF.double(), expected_NF, rtol=tolerance, atol=tolerance)
+        assert_close(actual[0].double(), expected[0], rtol=tolerance, atol=tolerance)
+        steps = torch.zeros_like(actual[1]).double() if expected[1] is None else expected[1]
+        # A step's gradient sums products with whole numbers up to 127.
+        assert_close(actual[1].double(), steps, rtol=tolerance, atol=127 * D * tolerance)
+
+
 @pytest.mark.parametrize("backend", [None, *BACKENDS])
 @pytest.mark.parametrize(
     "counts",
@@ -205,3 +237,16 @@ def test_autocast_leaves_float64_alone() -> None:
     x_ND, w_EDF, offsets_E = random_operands([1, 3], 16, 24, dtype=torch.float64)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert grouped_matmul(x_ND, w_EDF, offsets_E).dtype == torch.float64
+
+
+def test_int8_matrices_and_scales_belong_together() -> None:
+    x_ND, w_EDF, offsets_E = random_operands([2, 3], 8, 16)
+    integers, scale_EF = w_EDF.mul(100).to(torch.int8), torch.ones(2, 16)
+    with pytest.raises(ValueError, match="int8 matrices need scale_EF"):
+        grouped_matmul(x_ND, integers, offsets_E)
+    with pytest.raises(ValueError, match="others take none"):
+        grouped_matmul(x_ND, w_EDF, offsets_E, scale_EF=scale_EF)
+    with pytest.raises(ValueError, match=r"expected a floating-point scale \[2, 16\]"):
+        grouped_matmul(x_ND, integers, offsets_E, scale_EF=scale_EF[:, :8])
+    with pytest.raises(ValueError, match="x must be floating-point"):
+        grouped_matmul(x_ND.to(torch.int8), integers, offsets_E, scale_EF=scale_EF)

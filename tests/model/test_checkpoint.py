@@ -44,9 +44,9 @@ def test_int8_is_within_half_a_step_of_each_output_channel(state: dict[str, torc
     weight = state["encoder.blocks.0.ffn.up.weight"]
     step = weight.abs().amax(dim=1, keepdim=True) / 127
     assert ((read["encoder.blocks.0.ffn.up.weight"] - weight).abs() <= step / 2 + 1e-7).all()
-    experts = state["decoder.blocks.0.ffn.experts.gate_up_EDF"]  # [E, in, out]: the output channel is last
-    step = experts.abs().amax(dim=1, keepdim=True) / 127
-    assert ((read["decoder.blocks.0.ffn.experts.gate_up_EDF"] - experts).abs() <= step / 2 + 1e-7).all()
+    experts = state["decoder.blocks.0.ffn.experts.gate_up_EHD"]  # [E, out, in]
+    step = experts.abs().amax(dim=2, keepdim=True) / 127
+    assert ((read["decoder.blocks.0.ffn.experts.gate_up_EHD"] - experts).abs() <= step / 2 + 1e-7).all()
     for exact in ("decoder.blocks.0.ffn.router.gate.weight", "encoder.norm.weight", "decoder.positions"):
         assert torch.equal(read[exact], state[exact]), exact
 

@@ -82,8 +82,8 @@ def test_routed_experts_compute_the_weighted_sum_of_their_outputs() -> None:
             chosen = sorted(range(4), key=lambda e: -float(probabilities[n, e]))[:2]
             total = sum(probabilities[n, e] for e in chosen)
             for e in chosen:
-                gate, up = (x[n] @ layer.experts.gate_up_EDF[e]).chunk(2)
-                y = (torch.nn.functional.silu(gate) * up) @ layer.experts.down_EFD[e]
+                gate, up = (layer.experts.gate_up_EHD[e] @ x[n]).chunk(2)
+                y = layer.experts.down_EDF[e] @ (torch.nn.functional.silu(gate) * up)
                 expected[n] += probabilities[n, e] / total * y
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
 
