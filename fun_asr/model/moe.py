@@ -32,7 +32,7 @@ class Router(nn.Module):
     balance_E: Tensor
     load_E: Tensor
     losses: RouterLosses | None
-    """Of the last batch in training."""
+    """Of the last batch; None outside training."""
 
     def __init__(self, dim: int, num_experts: int, num_experts_per_token: int) -> None:
         super().__init__()
@@ -47,6 +47,7 @@ class Router(nn.Module):
         """The experts of each token; in training only the tokens `counted_N` count as load and in the losses."""
         logits_NE = F.linear(x_ND.float(), self.gate.weight.float())
         routing = route(logits_NE, self.num_experts_per_token, bias_E=self.balance_E)
+        self.losses = None
         if self.training:
             probs_NE, experts_NK = routing.probs_NE, routing.experts_NK
             if counted_N is not None:

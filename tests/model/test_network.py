@@ -88,6 +88,27 @@ def test_routed_experts_compute_the_weighted_sum_of_their_outputs() -> None:
     torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_only_counted_tokens_are_load_and_enter_the_router_losses() -> None:
+    model = random_model().train()
+    tokens = torch.randint(0, 60, (2, 12))
+    counted = torch.zeros(2, 12, dtype=torch.bool)
+    counted[0, 3:9] = counted[1, 3:5] = True
+    encoded = torch.randn(2, 20, 32)
+    model.decoder(tokens, encoded, counted_BS=counted)
+    partial = [router.losses for router in model.decoder.routers()]
+    for router in model.decoder.routers():
+        assert int(router.load_E.sum()) == 8 * router.num_experts_per_token
+        router.load_E.zero_()
+    model.decoder(tokens, encoded)
+    for router, losses in zip(model.decoder.routers(), partial, strict=True):
+        assert int(router.load_E.sum()) == 24 * router.num_experts_per_token
+        assert router.losses is not None and losses is not None
+        assert float(router.losses.z.detach()) != float(losses.z.detach())
+    model.eval()
+    model.decoder(tokens, encoded)
+    assert all(router.losses is None for router in model.decoder.routers())
+
+
 def test_gradients_reach_every_parameter() -> None:
     model = random_model().train()
     features = torch.randn(2, 16, 160)

@@ -205,6 +205,32 @@ def test_joint_loss_equals_its_definition(corpus: Path, tiny_model_dir: Path) ->
     assert float(losses.total) == pytest.approx(float(losses.decoder) + 0.3 * float(losses.ctc), rel=1e-5)
 
 
+def test_router_losses_equal_their_definitions_and_train_the_gates(corpus: Path, tiny_model_dir: Path) -> None:
+    trainer = Trainer(load_yaml(TrainConfig, write_config(corpus, tiny_model_dir)), corpus)
+    batch = trainer.collate_dev(read_manifest(corpus / "train.jsonl")[:4], np.random.default_rng(0))
+    assert batch is not None
+    model = trainer.model.train()
+    seen: list[torch.Tensor] = []
+    for router in model.decoder.routers():
+        router.register_forward_hook(
+            lambda module, inputs, _: seen.append(inputs[0] @ module.gate.weight.T)  # logits of every token
+        )
+    plain = joint_loss(model, batch, ctc_weight=0.0)
+    text = (batch.labels_BS != IGNORED).flatten()
+    balance, z = [], []
+    for router, logits in zip(model.decoder.routers(), seen, strict=True):
+        kept = logits[text].detach().double()
+        chosen = torch.zeros_like(kept).scatter_(1, kept.topk(router.num_experts_per_token).indices, 1)
+        balance.append(kept.shape[1] * float((chosen.sum(0) / chosen.sum() * kept.softmax(-1).mean(0)).sum()))
+        z.append(float(kept.exp().sum(-1).log().square().mean()))
+    assert float(plain.balance.detach()) == pytest.approx(sum(balance) / len(balance), rel=1e-4)
+    assert float(plain.z.detach()) == pytest.approx(sum(z) / len(z), rel=1e-4)
+    weighted = joint_loss(model, batch, ctc_weight=0.0, balance_weight=0.1, z_weight=0.01)
+    gates = [router.gate.weight for router in model.decoder.routers()]
+    added = torch.autograd.grad(weighted.total - plain.total, gates)
+    assert all(gradient.abs().max() > 0 for gradient in added)
+
+
 @pytest.mark.slow
 def test_training_learns_and_writes_a_usable_model(corpus: Path, tiny_model_dir: Path) -> None:
     config = write_config(
