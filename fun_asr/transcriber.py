@@ -24,6 +24,7 @@ from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import GenerateOptions, generate
 from fun_asr.decoding.guard import cut_loops, has_speech, is_silent
 from fun_asr.decoding.pool import SegmentPool
+from fun_asr.decoding.rescore import best_hypothesis
 from fun_asr.errors import AudioDecodeError, CheckpointError, ConfigError
 from fun_asr.model.checkpoint import CTC_TOKENIZER_FILE, TOKENIZER_FILE
 from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
@@ -348,7 +349,8 @@ class Transcriber:
                 score = best_BJ[b, : int(ctc_lengths_B[b])].mean()
                 found[b] = (self._ctc_tokenizer.decode(hypotheses[b]), float(score))
         elif heard:
-            found = self._generate(encoded, lengths_B, heard, batch, recordings, options)
+            heard_by_ctc = [log_probs[b, : int(ctc_lengths_B[b])] for b in heard]
+            found = self._generate(encoded, lengths_B, heard, heard_by_ctc, batch, recordings, options)
         for b, segment in enumerate(batch):
             text, score_or_none = found.get(b, ("", None))
             text = " ".join(text.split())
@@ -361,11 +363,15 @@ class Transcriber:
         encoded: Tensor,
         lengths_B: Tensor,
         heard: list[int],
+        heard_by_ctc: list[Tensor],
         batch: list[AudioSegment],
         recordings: dict[int, _Recording],
         options: _Options,
     ) -> dict[int, tuple[str, float]]:
-        """Text and score of the segments `heard` of a batch; their recordings learn their language."""
+        """Text and score of the segments `heard` of a batch; their recordings learn their language.
+
+        `heard_by_ctc` holds the CTC log-probabilities `[J, C]` of each.
+        """
         if len(heard) < len(batch):
             rows = torch.tensor(heard, device=self._device)
             lengths_B = lengths_B[rows]
@@ -380,12 +386,14 @@ class Transcriber:
             GenerateOptions(beam_size=options.beam_size, suppress=self._tokenizer.captions),
         )
         found = {}
-        for b, owner, hypothesis in zip(heard, owners, hypotheses, strict=True):
+        for b, owner, hypothesis, log_probs in zip(heard, owners, hypotheses, heard_by_ctc, strict=True):
             if owner.language is None:
                 owner.language = hypothesis.language
                 owner.language_probability = hypothesis.language_probability
-            tokens, _ = cut_loops(hypothesis.tokens)
-            found[b] = (self._tokenizer.decode(tokens), hypothesis.score)
+            n_best = [(score, cut_loops(tokens)[0]) for score, tokens in hypothesis.n_best]
+            texts = [self._tokenizer.decode(tokens) for _, tokens in n_best]
+            chosen = best_hypothesis(n_best, texts, log_probs, self._ctc_tokenizer) if owner.language == "en" else 0
+            found[b] = (texts[chosen], n_best[chosen][0])
         return found
 
 

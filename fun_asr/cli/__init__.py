@@ -24,7 +24,7 @@ class _LazyCommand(NamedTuple):
 
 _COMMANDS = {
     "convert": _LazyCommand(
-        "fun_asr.cli.convert:convert", "Import Whisper weights, or shrink a trained model to int8."
+        "fun_asr.cli.convert:convert", "Import Whisper weights, average or change models, shrink one to int8."
     ),
     "info": _LazyCommand("fun_asr.cli.info:info", "Print a model's parameters, FLOPs and memory."),
     "moe-stats": _LazyCommand("fun_asr.cli.moe_stats:moe_stats", "Show which experts a model uses for recordings."),

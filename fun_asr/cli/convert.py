@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.group(short_help="Import Whisper weights, average models, shrink one to int8.")
+@click.group(short_help="Import Whisper weights, average models, give one new experts, shrink one to int8.")
 def convert() -> None:
     """Make model directories."""
 
@@ -103,4 +103,41 @@ def average(output_dir: Path, models: tuple[str, ...]) -> None:
     state = average_states([dequantize(load_stored(folder)) for folder in folders], weights, keep=("ctc.",))
     tokenizers = [folders[0] / TOKENIZER_FILE, folders[0] / CTC_TOKENIZER_FILE]
     save_model(output_dir, load_config(folders[0]), state, tokenizers, int8=False)
+    click.echo(output_dir)
+
+
+@convert.command()
+@click.argument("model_dir", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.option("--num_experts", type=click.IntRange(min=0), required=True, help="Routed experts a layer; 0 for none.")
+@click.option("--num_experts_per_token", type=click.IntRange(min=0), required=True, help="Of them, chosen by a token.")
+@click.option("--expert_dim", type=click.IntRange(min=0), required=True, help="Hidden width of one.")
+@click.option("--seed", default=0, show_default=True, help="Of their initialisation.")
+def experts(
+    model_dir: Path, output_dir: Path, num_experts: int, num_experts_per_token: int, expert_dim: int, seed: int
+) -> None:
+    """Write MODEL_DIR with new routed experts in the place of its own; until they are trained, they add nothing."""
+    import dataclasses
+
+    from fun_asr.model.checkpoint import (
+        CTC_TOKENIZER_FILE,
+        TOKENIZER_FILE,
+        dequantize,
+        load_config,
+        load_stored,
+        replace_experts,
+        save_model,
+    )
+
+    config = load_config(model_dir)
+    decoder = dataclasses.replace(
+        config.decoder,
+        num_experts=num_experts,
+        num_experts_per_token=num_experts_per_token,
+        expert_dim=expert_dim,
+    )
+    config = dataclasses.replace(config, decoder=decoder)
+    state = replace_experts(config, dequantize(load_stored(model_dir)), seed)
+    tokenizers = [model_dir / TOKENIZER_FILE, model_dir / CTC_TOKENIZER_FILE]
+    save_model(output_dir, config, state, tokenizers, int8=False)
     click.echo(output_dir)

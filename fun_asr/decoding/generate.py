@@ -30,6 +30,8 @@ class Hypothesis:
     language: str
     language_probability: float | None
     """None when the language was given."""
+    n_best: tuple[tuple[float, list[int]], ...]
+    """Score and tokens of all complete hypotheses of the search, this one first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,12 +123,12 @@ def generate(
     first[list(options.suppress_first)] = True
     beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
     if width == 1:
-        best = _greedy(decoder, cache, logits, beams, banned, first, tokenizer.eot)
+        best = [[found] for found in _greedy(decoder, cache, logits, beams, banned, first, tokenizer.eot)]
     else:
         best = _beam_search(decoder, cache, logits, beams, banned, first, tokenizer.eot, width)
     return [
-        Hypothesis(tokens, score, code, probability)
-        for (score, tokens), (code, probability) in zip(best, detected, strict=True)
+        Hypothesis(n_best[0][1], n_best[0][0], code, probability, tuple(n_best))
+        for n_best, (code, probability) in zip(best, detected, strict=True)
     ]
 
 
@@ -178,10 +180,10 @@ def _beam_search(
     first: Tensor,
     eot: int,
     width: int,
-) -> list[tuple[float, list[int]]]:
+) -> list[list[tuple[float, list[int]]]]:
     """Beam search that ends for an utterance once `width` hypotheses are complete; the best has the highest mean."""
     device = logits.device
-    best: list[tuple[float, list[int]]] = [(0.0, [])] * len(beams)
+    best: list[list[tuple[float, list[int]]]] = [[] for _ in beams]
     tokens: list[list[list[int]]] = [[[] for _ in range(width)] for _ in beams]
     # All rows of an utterance start equal: only the first may branch.
     scores_BW = torch.full((len(beams), width), -torch.inf, device=device)
@@ -212,7 +214,7 @@ def _beam_search(
             length = len(tokens[b][0]) + 1
             if len(beam.finished) >= width or length >= beam.limit or not live:
                 complete = beam.finished or [(value / length, [*tokens[b][s], t]) for value, s, t in live]
-                best[beam.index] = max(complete, key=lambda hypothesis: hypothesis[0])
+                best[beam.index] = sorted(complete, key=lambda hypothesis: -hypothesis[0])
                 continue
             live += [(-torch.inf, live[0][1], live[0][2])] * (width - len(live))
             kept.append(b)

@@ -33,6 +33,7 @@ SHARD_BYTES = 50 * 10**6
 SCALE_SUFFIX = ".scale"
 
 _KEPT_FLOAT = ("router.", "depthwise.", "positions")
+_ROUTED = (".router.", ".experts.")
 
 
 def quantize(name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,6 +156,20 @@ def average_states(
         weighted = [weight * state[name].double() for state, weight in zip(states, weights, strict=True)]
         mean[name] = (torch.stack(weighted).sum(dim=0) / sum(weights)).float()
     return mean
+
+
+def replace_experts(config: ModelConfig, state: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """The state of a model of `config` with all that `state` has but its routed experts and routers, which are new.
+
+    Arguments:
+        config: the new model's; it may differ from the old one's in the decoder's routed experts.
+        state: the old model's parameters, float32.
+        seed: of the new ones' initialisation, with which they add nothing.
+    """
+    torch.manual_seed(seed)
+    new = FunASR(config).state_dict()
+    kept = {name: tensor for name, tensor in state.items() if not any(part in name for part in _ROUTED)}
+    return new | kept
 
 
 class _SkipInitialisation(TorchFunctionMode):

@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from fun_asr.cli import main
-from fun_asr.model.checkpoint import dequantize, load_config, load_stored, save_model
+from fun_asr.model.checkpoint import build_model, dequantize, load_config, load_stored, save_model
 
 
 @pytest.fixture
@@ -59,3 +59,21 @@ def test_int8_takes_less_than_half_the_size(tiny_model_dir: Path, tmp_path: Path
         return sum(shard.stat().st_size for shard in folder.glob("*.safetensors"))
 
     assert size(tmp_path / "small") < size(tiny_model_dir) / 2
+
+
+def test_new_experts_add_nothing_until_they_are_trained(tiny_model_dir: Path, tmp_path: Path) -> None:
+    for name, (experts, chosen, width) in {"none": (0, 0, 0), "more": (6, 3, 8)}.items():
+        options = ["--num_experts", experts, "--num_experts_per_token", chosen, "--expert_dim", width]
+        arguments = ["convert", "experts", tiny_model_dir, tmp_path / name, *options]
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+        assert result.exit_code == 0, result.stderr
+    none, more = (
+        build_model(load_config(path), dequantize(load_stored(path)), str(path))
+        for path in (tmp_path / "none", tmp_path / "more")
+    )
+    assert not none.decoder.routers()
+    assert [len(router.balance_E) for router in more.decoder.routers()] == [6, 6]
+    tokens, memory = torch.tensor([[1, 2, 3]]), torch.randn(1, 9, 16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(more.decoder(tokens, memory), none.decoder(tokens, memory))
+    old = build_model(load_config(tiny_model_dir), dequantize(load_stored(tiny_model_dir)), "tiny")
+    assert not torch.allclose(old.decoder(tokens, memory), none.decoder(tokens, memory), atol=1e-3)
