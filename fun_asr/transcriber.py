@@ -23,10 +23,11 @@ from fun_asr.audio.segment import Span, segment_stream
 from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import GenerateOptions, generate
 from fun_asr.decoding.guard import cut_loops, has_speech, is_silent
+from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.pool import SegmentPool
 from fun_asr.decoding.rescore import best_hypothesis
 from fun_asr.errors import AudioDecodeError, CheckpointError, ConfigError
-from fun_asr.model.checkpoint import CTC_TOKENIZER_FILE, TOKENIZER_FILE
+from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE
 from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.precision import resolve_compute_type, resolve_device
@@ -81,10 +82,12 @@ def load_model(
     network = load_network(model_directory, where, kind)
     tokenizer = Tokenizer(model_directory / TOKENIZER_FILE)
     ctc_tokenizer = CTCTokenizer(model_directory / CTC_TOKENIZER_FILE)
+    language_model_file = model_directory / CTC_LANGUAGE_MODEL_FILE
+    language_model = NGramModel.load(language_model_file) if language_model_file.exists() else None
     config = network.config
     if tokenizer.no_timestamps >= config.decoder.vocab_size or ctc_tokenizer.vocab_size != config.ctc.vocab_size:
         raise CheckpointError(f"{model_directory}: the tokenizers do not belong to this model")
-    return Transcriber(network, tokenizer, ctc_tokenizer, where)
+    return Transcriber(network, tokenizer, ctc_tokenizer, where, language_model)
 
 
 @dataclass
@@ -143,12 +146,18 @@ class Transcriber:
     """
 
     def __init__(
-        self, network: FunASR, tokenizer: Tokenizer, ctc_tokenizer: CTCTokenizer, device: torch.device
+        self,
+        network: FunASR,
+        tokenizer: Tokenizer,
+        ctc_tokenizer: CTCTokenizer,
+        device: torch.device,
+        language_model: NGramModel | None = None,
     ) -> None:
         self._network = network
         self._tokenizer = tokenizer
         self._ctc_tokenizer = ctc_tokenizer
         self._device = device
+        self._language_model = language_model
         self._segment_seconds = min(SEGMENT_SECONDS, network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
 
     @property
@@ -181,7 +190,8 @@ class Transcriber:
             paths: audio or video files; taken one by one, shortly before they are opened.
             language: code or English name; None detects it on each recording's first segment with speech. Detection
                 needs the decoder: with `ctc`, a language that is not given stays None.
-            decoding: "generate", or "ctc", which is faster and writes bare lower-case words.
+            decoding: "generate", or "ctc", which is faster and writes bare lower-case words: with the model's n-gram
+                language model if it has one, else greedily.
             beam_size: hypotheses kept in "generate"; 1 is greedy search.
             batch_size: most segments (of at most 30 s) recognised at once.
             on_progress: called with the seconds of audio finished since the last call.
@@ -248,7 +258,7 @@ class Transcriber:
         if beam_size < 1 or batch_size < 1:
             raise ConfigError(f"beam_size and batch_size must be at least 1, got {beam_size} and {batch_size}")
         if decoding == "ctc" and beam_size > 1:
-            raise ConfigError("beam_size belongs to decoding 'generate'; 'ctc' is greedy")
+            raise ConfigError("beam_size belongs to decoding 'generate'")
         options = _Options(decoding=decoding, beam_size=beam_size, batch_size=batch_size, on_progress=on_progress)
         return code, options
 
@@ -343,7 +353,7 @@ class Transcriber:
         heard = [b for b, speech in enumerate(has_speech(log_probs, ctc_lengths_B, blank)) if speech]
         found: dict[int, tuple[str, float]] = {}
         if options.decoding == "ctc":
-            hypotheses = ctc.greedy(log_probs, ctc_lengths_B, blank)
+            hypotheses = self._search_ctc(log_probs, ctc_lengths_B)
             best_BJ = log_probs.amax(dim=-1).cpu()
             for b in heard:
                 score = best_BJ[b, : int(ctc_lengths_B[b])].mean()
@@ -357,6 +367,14 @@ class Transcriber:
             recording = recordings[segment.recording]
             recording.pending -= 1
             recording.texts.append((segment.span, text, score_or_none if text else None))
+
+    def _search_ctc(self, log_probs: Tensor, lengths_B: Tensor) -> list[list[int]]:
+        """The CTC head's own tokens of each segment."""
+        blank, model = self._ctc_tokenizer.blank, self._language_model
+        if model is None:
+            return ctc.greedy(log_probs, lengths_B, blank)
+        valid = zip(log_probs, lengths_B.tolist(), strict=True)
+        return [ctc.prefix_search(row[:length], blank, model) for row, length in valid]
 
     def _generate(
         self,

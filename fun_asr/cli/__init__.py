@@ -28,6 +28,7 @@ _COMMANDS = {
     ),
     "info": _LazyCommand("fun_asr.cli.info:info", "Print a model's parameters, FLOPs and memory."),
     "moe-stats": _LazyCommand("fun_asr.cli.moe_stats:moe_stats", "Show which experts a model uses for recordings."),
+    "train-lm": _LazyCommand("fun_asr.cli.train_lm:train_lm", "Train the language model of --decoding ctc on text."),
     "train": _LazyCommand("fun_asr.cli.train:train", "Train or fine-tune a model."),
     "transcribe": _LazyCommand("fun_asr.cli.transcribe:transcribe", "Transcribe audio and video files."),
 }

@@ -76,7 +76,7 @@ def transcribe(
     Exit status: 0 all transcribed, 1 some or all failed (each with a line on standard error), 2 wrong usage.
     """
     if decoding == "ctc" and beam_size is not None:
-        raise click.UsageError("--beam_size belongs to --decoding generate; ctc is greedy")
+        raise click.UsageError("--beam_size belongs to --decoding generate")
     code = parse_language(language)
     check_device(device)
 

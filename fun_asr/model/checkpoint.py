@@ -1,4 +1,4 @@
-"""Model directories: `config.json`, safetensors shards, the two tokenizers. No pickle anywhere.
+"""Model directories: `config.json`, safetensors shards, two tokenizers, a language model if any. No pickle anywhere.
 
 Weight matrices are stored int8 with one float32 scale per output channel (`NAME.scale`) or as float32; vectors,
 depth-wise kernels and the router stay float32.
@@ -29,11 +29,20 @@ from fun_asr.model.fun_asr import FunASR
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 CTC_TOKENIZER_FILE = "ctc.model"
+CTC_LANGUAGE_MODEL_FILE = "ctc-lm.safetensors"
+"""A model can do without it."""
 SHARD_BYTES = 50 * 10**6
 SCALE_SUFFIX = ".scale"
 
 _KEPT_FLOAT = ("router.", "depthwise.", "positions")
 _ROUTED = (".router.", ".experts.")
+
+
+def companion_files(directory: Path) -> list[Path]:
+    """What a model directory holds beside weights and configuration: the tokenizers, the CTC language model if any."""
+    language_model = directory / CTC_LANGUAGE_MODEL_FILE
+    tokenizers = [directory / TOKENIZER_FILE, directory / CTC_TOKENIZER_FILE]
+    return [*tokenizers, language_model] if language_model.exists() else tokenizers
 
 
 def quantize(name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,7 +62,7 @@ def stored_as_int8(name: str, weight: Tensor) -> bool:
 
 
 def save_model(
-    directory: Path, config: ModelConfig, state: dict[str, Tensor], tokenizers: Iterable[Path], *, int8: bool
+    directory: Path, config: ModelConfig, state: dict[str, Tensor], companions: Iterable[Path], *, int8: bool
 ) -> None:
     """Write a model directory that `load_state` and `fun-asr --model` read.
 
@@ -61,11 +70,11 @@ def save_model(
         directory: created if missing; files of the same names are replaced.
         config: the model's sizes.
         state: parameters and buffers by name.
-        tokenizers: the `tokenizer.json` and `ctc.model` to copy in.
+        companions: files to copy in, those of another model directory by `companion_files`.
         int8: store matrices as int8 per output channel instead of float32.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for path in tokenizers:
+    for path in companions:
         if path.resolve() != (directory / path.name).resolve():
             shutil.copyfile(path, directory / path.name)
     shards: list[dict[str, Tensor]] = [{}]
