@@ -359,8 +359,7 @@ class Transcriber:
                 score = best_BJ[b, : int(ctc_lengths_B[b])].mean()
                 found[b] = (self._ctc_tokenizer.decode(hypotheses[b]), float(score))
         elif heard:
-            heard_by_ctc = [log_probs[b, : int(ctc_lengths_B[b])] for b in heard]
-            found = self._generate(encoded, lengths_B, heard, heard_by_ctc, batch, recordings, options)
+            found = self._generate(encoded, lengths_B, heard, batch, recordings, options)
         for b, segment in enumerate(batch):
             text, score_or_none = found.get(b, ("", None))
             text = " ".join(text.split())
@@ -381,15 +380,11 @@ class Transcriber:
         encoded: Tensor,
         lengths_B: Tensor,
         heard: list[int],
-        heard_by_ctc: list[Tensor],
         batch: list[AudioSegment],
         recordings: dict[int, _Recording],
         options: _Options,
     ) -> dict[int, tuple[str, float]]:
-        """Text and score of the segments `heard` of a batch; their recordings learn their language.
-
-        `heard_by_ctc` holds the CTC log-probabilities `[J, C]` of each.
-        """
+        """Text and score of the segments `heard` of a batch; their recordings learn their language."""
         if len(heard) < len(batch):
             rows = torch.tensor(heard, device=self._device)
             lengths_B = lengths_B[rows]
@@ -404,13 +399,15 @@ class Transcriber:
             GenerateOptions(beam_size=options.beam_size, suppress=self._tokenizer.captions),
         )
         found = {}
-        for b, owner, hypothesis, log_probs in zip(heard, owners, hypotheses, heard_by_ctc, strict=True):
+        for b, owner, hypothesis in zip(heard, owners, hypotheses, strict=True):
             if owner.language is None:
                 owner.language = hypothesis.language
                 owner.language_probability = hypothesis.language_probability
             n_best = [(score, cut_loops(tokens)[0]) for score, tokens in hypothesis.n_best]
             texts = [self._tokenizer.decode(tokens) for _, tokens in n_best]
-            chosen = best_hypothesis(n_best, texts, log_probs, self._ctc_tokenizer) if owner.language == "en" else 0
+            chosen = 0
+            if self._language_model is not None and owner.language == "en":
+                chosen = best_hypothesis(n_best, texts, self._language_model, self._ctc_tokenizer)
             found[b] = (texts[chosen], n_best[chosen][0])
         return found
 

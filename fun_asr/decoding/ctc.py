@@ -18,9 +18,9 @@ class PrefixSearchOptions:
 
     beam_size: int = 8
     """Prefixes kept."""
-    language_weight: float = 0.6
+    language_weight: float = 0.7
     """Of the language model's log-probabilities beside CTC's."""
-    piece_bonus: float = 1.5
+    piece_bonus: float = 2.0
     """Added for each piece: a product of more probabilities is smaller."""
     least_probability: float = 1e-3
     """Pieces less likely than this in a frame do not extend a prefix there."""

@@ -1,20 +1,14 @@
-"""Choosing among hypotheses: spoken forms, and CTC scores against a sum over all alignments."""
-
-import itertools
-import math
+"""Choosing among hypotheses with a language model."""
 
 import pytest
-import torch
 
-from fun_asr.decoding.rescore import best_hypothesis, ctc_scores, spoken_form
-
-BLANK = 3
+from fun_asr.decoding.language_model import NGramModel
+from fun_asr.decoding.rescore import best_hypothesis, spoken_form
+from fun_asr.training.ngram import train
 
 
 class Letters:
     """A CTC vocabulary of three letters."""
-
-    blank = BLANK
 
     def encode(self, text: str) -> list[int]:
         return ["abc".index(letter) for letter in text if letter != " "]
@@ -35,40 +29,27 @@ def test_spoken_form(written: str, spoken: str | None) -> None:
     assert spoken_form(written) == spoken
 
 
-def alignments(log_probs: torch.Tensor, labels: list[int]) -> float:
-    """Log of the summed probability of every path of symbols that merges to the labels."""
-    total = 0.0
-    for path in itertools.product(range(4), repeat=len(log_probs)):
-        merged = [symbol for symbol, _ in itertools.groupby(path)]
-        if [symbol for symbol in merged if symbol != BLANK] == labels:
-            total += math.exp(sum(float(log_probs[frame, symbol]) for frame, symbol in enumerate(path)))
-    return math.log(total) if total else -math.inf
+@pytest.fixture(scope="module")
+def model() -> NGramModel:
+    """Knows that "a" is followed by "b"."""
+    return train([[0, 1, 2]] * 50 + [[0, 1]] * 50 + [[2], [1]], 3, {}, 0.7)
 
 
-def test_scores_sum_over_all_alignments() -> None:
-    torch.manual_seed(0)
-    log_probs = torch.randn(5, 4).log_softmax(dim=-1)
-    texts = ["ab", "aa", "", "cba", "aaaa"]
-    scores = ctc_scores(log_probs, texts, Letters())
-    expected = [alignments(log_probs, Letters().encode(text)) for text in texts]
-    assert expected[-1] == -math.inf, "four equal letters need seven frames"
-    torch.testing.assert_close(scores, torch.tensor(expected), rtol=1e-4, atol=1e-4)
-
-
-def certain(text: str) -> torch.Tensor:
-    """CTC log-probabilities that say `text`, a letter and a blank at a time."""
-    frames = [symbol for letter in Letters().encode(text) for symbol in (letter, BLANK)]
-    probabilities = torch.full((len(frames), 4), 0.01)
-    probabilities[range(len(frames)), frames] = 0.97
-    return probabilities.log()
-
-
-def test_what_ctc_heard_decides_between_near_equals() -> None:
+def test_the_language_model_decides_between_near_equals(model: NGramModel) -> None:
     n_best = [(-0.50, [1, 2]), (-0.52, [1, 3])]
-    assert best_hypothesis(n_best, ["a b.", "A c."], certain("ac"), Letters()) == 1
-    assert best_hypothesis(n_best, ["a b.", "A c."], certain("ab"), Letters()) == 0
+    assert best_hypothesis(n_best, ["A c.", "a b."], model, Letters()) == 1
+    assert best_hypothesis(n_best, ["A b.", "a c."], model, Letters()) == 0
 
 
-def test_the_decoder_decides_where_ctc_cannot_score() -> None:
+def test_the_decoder_decides_where_it_is_sure(model: NGramModel) -> None:
+    assert best_hypothesis([(-0.1, [1, 2]), (-3.0, [1, 3])], ["A c.", "a b."], model, Letters()) == 0
+
+
+def test_of_near_equals_with_the_same_words_the_shorter_wins(model: NGramModel) -> None:
+    """Its mean is lower, its sum is not."""
+    assert best_hypothesis([(-0.50, [1, 2, 3, 4]), (-0.55, [1, 2])], ["A, b.", "a b"], model, Letters()) == 1
+
+
+def test_the_first_choice_stays_where_a_hypothesis_has_no_spoken_form(model: NGramModel) -> None:
     n_best = [(-0.50, [1, 2]), (-0.52, [1, 3])]
-    assert best_hypothesis(n_best, ["a 2", "a c"], certain("ac"), Letters()) == 0
+    assert best_hypothesis(n_best, ["A 2", "a b"], model, Letters()) == 0
