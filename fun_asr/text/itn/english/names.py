@@ -1,0 +1,99 @@
+"""Titles before names, and set phrases."""
+
+from __future__ import annotations
+
+from fun_asr.text.itn.english.lexicon import FUNCTION_WORDS, NUMBER_WORDS, ORDINALS
+from fun_asr.text.itn.english.sentence import Match, Sentence
+
+__all__ = ["STARTS", "junior", "phrase", "title"]
+
+_TITLES = {"doctor": "Dr.", "mister": "Mr.", "missus": "Mrs.", "professor": "Prof.", "saint": "St.", "mount": "Mt."}
+_FULL_NAMES = ("doctor", "professor")
+_BEFORE_NOUN = frozenset(
+    """a an the my your his her our their this that each every no any some another one's family junior senior good head
+    medical new old patron to""".split()
+)
+_NO_NAMES = FUNCTION_WORDS | frozenset(
+    """said says told asked thinks thought knows knew came comes went goes gave gives visits visit appointment
+    appointments office patient patients quickly please thanks ordered prescribed recommends recommended examined took
+    takes makes made sir ma'am emeritus general""".split()
+)
+_SUFFIXES = {"junior": "Jr.", "senior": "Sr."}
+_PHRASES = {
+    ("twenty", "four", "seven"): "24/7",
+    ("fifty", "fifty"): "50/50",
+    ("nine", "eleven"): "9/11",
+    ("a", "t", "and", "t"): "AT&T",
+    ("r", "and", "d"): "R&D",
+    ("q", "and", "a"): "Q&A",
+    ("c", "plus", "plus"): "C++",
+    ("c", "plus", "plus", "seventeen"): "C++17",
+    ("c", "plus", "plus", "twenty"): "C++20",
+    ("covid", "nineteen"): "COVID-19",
+}
+_BARE_PHRASES = {("et", "cetera"): "etc."}
+"""Written out in formatted text, abbreviated where nobody has formatted it."""
+
+STARTS = frozenset((*_TITLES, *_SUFFIXES, *(words[0] for words in (*_PHRASES, *_BARE_PHRASES))))
+"""First words of what is matched here."""
+
+
+def title(sentence: Sentence, i: int) -> Match | None:
+    """Dr. Smith; a title that was written with a capital stays."""
+    token = sentence.tokens[i]
+    abbreviation = _TITLES.get(token.core)
+    if abbreviation is None:
+        return None
+    if token.core == "mister" and sentence.at(i + 1) == "and" and sentence.at(i + 2) == "missus":
+        if sentence.linked(i + 3):
+            pieces = (("Mr.", 1), ("and", 1), ("Mrs.", 1), (_capital(sentence.tokens[i + 3].core), 1))
+            return Match(i + 4, pieces)
+        return None
+    if not sentence.linked(i + 1) or sentence.before(i) in _BEFORE_NOUN:
+        return None
+    name = sentence.tokens[i + 1].core
+    lower = sentence.word(i + 1)
+    capital = name[:1].isupper()
+    if not capital and (not sentence.bare or not lower.isalpha() or _no_name(token.core, lower)):
+        # A possessive is a name as well: "saint peter's".
+        possessive = lower.endswith("'s") and lower[:-2].isalpha() and not _no_name(token.core, lower[:-2])
+        if not (sentence.bare and possessive):
+            return None
+    if token.core in _FULL_NAMES and not capital and sentence.at(i + 3) in _SUFFIXES | {"king": ""}:
+        return Match(i + 1, ((abbreviation, 1),))
+    return Match(i + 2, ((abbreviation, 1), (_capital(name), 1)))
+
+
+def junior(sentence: Sentence, i: int) -> Match | None:
+    """King Jr., where two names stand before it in bare text."""
+    suffix = _SUFFIXES.get(sentence.tokens[i].core)
+    if suffix is None or not sentence.bare or i < 2:
+        return None
+    before = [sentence.before(i), sentence.before(i - 1)]
+    if any(not word.isalpha() or word in FUNCTION_WORDS or word in _BEFORE_NOUN for word in before):
+        return None
+    following = sentence.at(i + 1)
+    if following in ("at", "in", "year", "high", "doctor", "partner", "citizen", "citizens", "staff"):
+        return None
+    return Match(i + 1, ((suffix, 1),))
+
+
+def phrase(sentence: Sentence, i: int) -> Match | None:
+    """Set phrases: 24/7, R&D, etc."""
+    tables = (_PHRASES, _BARE_PHRASES) if sentence.bare else (_PHRASES,)
+    for table in tables:
+        for size in (4, 3, 2):
+            words = tuple(sentence.word(i + k) if k == 0 else sentence.at(i + k) for k in range(size))
+            if words in table:
+                return Match(i + size, ((table[words], size),))
+    return None
+
+
+def _no_name(title_word: str, word: str) -> bool:
+    if word in _NO_NAMES or word in NUMBER_WORDS or word in ORDINALS:
+        return True
+    return title_word == "doctor" and word.endswith(("ing", "ed"))
+
+
+def _capital(name: str) -> str:
+    return name[:1].upper() + name[1:]
