@@ -1,7 +1,7 @@
 """Inverse text normalization: spoken forms written as people write them ("twenty five dollars" as "$25").
 
-Rules in plain Python, one module a class of expressions. Text that is already written passes unchanged, so each function may
-run on its own output. Languages without rules pass unchanged too.
+Rules in plain Python, one module a class of expressions. Text that is already written passes unchanged, so each
+function may run on its own output. Languages without rules pass unchanged too.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def normalize_words(words: Sequence[str], language: str | None = "en") -> list[t
     Returns
     -------
     list of (str, (int, int))
-        Written tokens in order, each with the start and end (exclusive) of its words in `words`. The spans are not empty,
-        do not overlap and leave nothing out: "twenty", "five", "dollars" become [("$25", (0, 3))].
+        Written tokens in order, each with the start and end (exclusive) of its words in `words`. The spans are not
+        empty, do not overlap and leave nothing out: "twenty", "five", "dollars" become [("$25", (0, 3))].
     """
     rewrite = _rewriter(language)
     if rewrite is None:

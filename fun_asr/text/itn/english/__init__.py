@@ -1,5 +1,7 @@
-"""English. Written as editors do: one to nine stay words in running prose, and become digits with a unit, a symbol, a date, a
-time, an address or a label; "one", "second", "may", "point" and their like are left alone where they are no number.
+"""English, written as editors do.
+
+One to nine stay words in running prose, and become digits with a unit, a symbol, a date, a time, an address or a
+label; "one", "second", "may", "point" and their like are left alone where they are no number.
 """
 
 from __future__ import annotations
@@ -7,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fun_asr.text.itn.english import clock, dates, electronic, fractions, labels, letters, names, quantities, telephone
-from fun_asr.text.itn.english.lexicon import DECADES, MONTHS, NUMBER_WORDS, ORDINALS, THOUSANDS, WEEKDAYS
+from fun_asr.text.itn.english.lexicon import DECADES, MONTHS, NUMBER_WORDS, ORDINALS, THOUSANDS, WEEKDAYS, word_set
 from fun_asr.text.itn.english.sentence import Rule, Sentence, apply
 from fun_asr.text.itn.spans import Written
 
@@ -24,7 +26,7 @@ _STARTS = frozenset(
         *WEEKDAYS,
         *names.STARTS,
         *labels.STARTS,
-        *"half quarter minus negative plus point double triple star www mp usb html css".split(),
+        *word_set("half quarter minus negative plus point double triple star www mp usb html css"),
     )
 )
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from fun_asr.text.itn.english.lexicon import DIGITS, TEENS, TENS, UNITS
+from fun_asr.text.itn.english.lexicon import DIGITS, TEENS, TENS, UNITS, word_set
 from fun_asr.text.itn.english.numerals import tens
 from fun_asr.text.itn.english.sentence import Match, Piece, Sentence
 
 __all__ = ["clock", "clock_range", "military", "relative"]
 
 _HOURS = {**UNITS, **{word: value for word, value in TEENS.items() if value <= 12}}
-_BEFORE_TIME = frozenset("at by until till before after around since it's its past".split())
-_AFTER_TIME = frozenset("tonight tomorrow sharp o'clock".split())
-_PARTS_OF_DAY = frozenset("morning afternoon evening".split())
+_BEFORE_TIME = word_set("at by until till before after around since it's its past")
+_AFTER_TIME = word_set("tonight tomorrow sharp o'clock")
+_PARTS_OF_DAY = word_set("morning afternoon evening")
 _ROUND_MINUTES = frozenset((15, 30, 45))
 _HALF_DAYS = {"am": "a.m.", "pm": "p.m.", "a.m": "a.m.", "p.m": "p.m."}
 
@@ -140,7 +140,9 @@ def _minutes(sentence: Sentence, i: int) -> tuple[int, int] | None:
     if word not in TEENS and word not in TENS:
         return None
     found = tens(sentence.at, i)
-    return found if found is not None and found[0] < 60 and sentence.at(found[1]) not in ("hundred", "thousand") else None
+    return (
+        found if found is not None and found[0] < 60 and sentence.at(found[1]) not in ("hundred", "thousand") else None
+    )
 
 
 def _half_day(sentence: Sentence, i: int) -> tuple[str, int] | None:

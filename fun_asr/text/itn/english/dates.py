@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from fun_asr.text.itn.english.lexicon import DECADES, FUNCTION_WORDS, MONTHS, TEENS, TENS, UNITS, WEEKDAYS
+from fun_asr.text.itn.english.lexicon import DECADES, FUNCTION_WORDS, MONTHS, TEENS, TENS, UNITS, WEEKDAYS, word_set
 from fun_asr.text.itn.english.numerals import cardinal, ordinal, suffixed, tens
 from fun_asr.text.itn.english.sentence import Match, Piece, Sentence
 from fun_asr.text.itn.english.units import DIGIT_UNITS, TIME_UNITS
 
 __all__ = ["day_of_month", "decade", "era", "month_day", "weekday_date", "year"]
 
-_BEFORE_YEAR = frozenset(
+_BEFORE_YEAR = word_set(
     """in since by of year from until till during after before around circa early late mid to through spring summer
-    autumn fall winter and between""".split()
+    autumn fall winter and between"""
 )
-_BEFORE_DATE = frozenset("on by since until till of from to through before after in this next last late early".split())
-_PRONOUNS = frozenset("i you he she it we they who one people everyone anyone nobody that".split())
-_BEFORE_DECADE = frozenset(
-    "the his her their our my your its early late mid roaring swinging in since through".split()
-)
+_BEFORE_DATE = word_set("on by since until till of from to through before after in this next last late early")
+_PRONOUNS = word_set("i you he she it we they who one people everyone anyone nobody that")
+_BEFORE_DECADE = word_set("the his her their our my your its early late mid roaring swinging in since through")
 _CENTURIES = {**TEENS, "twenty": 20}
 
 

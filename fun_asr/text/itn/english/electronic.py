@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from fun_asr.text.itn.english.lexicon import DIGITS, FUNCTION_WORDS, NUMBER_WORDS, TEENS, TENS
+from fun_asr.text.itn.english.lexicon import DIGITS, FUNCTION_WORDS, NUMBER_WORDS, TEENS, TENS, word_set
 from fun_asr.text.itn.english.numerals import digit_words, tens
 from fun_asr.text.itn.english.sentence import Match, Sentence
 
 __all__ = ["email", "ip_address", "url"]
 
-_DOMAINS = frozenset(
-    """com org net edu gov mil int io ai co uk us ca au nz de fr es it nl be ch at se no dk fi pl pt ie eu ru cn jp kr in
-    br mx za tv me info biz app dev cloud online shop site xyz ly fm gg tech blog""".split()
+_DOMAINS = word_set(
+    """com org net edu gov mil int io ai co uk us ca au nz de fr es it nl be ch at se no dk fi pl pt ie eu ru cn jp
+    kr in br mx za tv me info biz app dev cloud online shop site xyz ly fm gg tech blog"""
 )
-_EXTENSIONS = frozenset("txt pdf csv doc docx xls xlsx jpg jpeg png gif mp3 mp4 wav zip exe html json xml py js".split())
+_EXTENSIONS = word_set("txt pdf csv doc docx xls xlsx jpg jpeg png gif mp3 mp4 wav zip exe html json xml py js")
 _SIGNS = {"dot": ".", "underscore": "_", "dash": "-", "hyphen": "-"}
 _ARTICLES = frozenset(("a", "an", "the"))
-_NO_USER = FUNCTION_WORDS | frozenset(
-    """available available look looking work works working live lives worked find found site website web page company
-    email address mail go visit check called named meet met stay stayed study studied""".split()
+_NO_USER = FUNCTION_WORDS | word_set(
+    """available look looking work works working live lives worked find found site website web page company email
+    address mail go visit check called named meet met stay stayed study studied"""
 )
 """Words before "at" that name nobody."""
 
@@ -155,10 +155,10 @@ def _label(sentence: Sentence, i: int, banned: frozenset[str] | None, *ends: str
         text += sentence.tokens[end].core
         end += 1
     word = read(end)
-    if word and word not in ends and word not in NUMBER_WORDS and (banned is None or word not in banned):
-        if not (text and banned is None):
-            text += sentence.tokens[end].core
-            end += 1
+    named = word and word not in ends and word not in NUMBER_WORDS and (banned is None or word not in banned)
+    if named and not (text and banned is None):
+        text += sentence.tokens[end].core
+        end += 1
     while (found := _figures(sentence, end, i)) is not None:
         text, end = text + found[0], found[1]
     if not text or (banned is not None and read(end) not in ends):

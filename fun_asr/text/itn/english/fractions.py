@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fun_asr.text.itn.english.lexicon import ORDINALS, TEENS, TENS, UNITS
+from fun_asr.text.itn.english.lexicon import ORDINALS, TEENS, TENS, UNITS, word_set
 from fun_asr.text.itn.english.numerals import cardinal, group, tens
 from fun_asr.text.itn.english.sentence import Match, Sentence
 
@@ -16,7 +16,7 @@ _DENOMINATORS = {
 }
 _PLURALS = {f"{word}s": value for word, value in _DENOMINATORS.items() if word != "half"}
 _COMPOUNDS = {("thirty", "seconds"): 32, ("sixty", "fourths"): 64}
-_AFTER_ONE = frozenset("of the inch mile cup teaspoon tablespoon less more that".split())
+_AFTER_ONE = word_set("of the inch mile cup teaspoon tablespoon less more that")
 """Words after which "one third" is a part and not the third of several."""
 
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from fun_asr.text.itn.english.lexicon import DIGITS, FUNCTION_WORDS
+from fun_asr.text.itn.english.lexicon import DIGITS, FUNCTION_WORDS, word_set
 from fun_asr.text.itn.english.numerals import cardinal, digit_words, group, tens
 from fun_asr.text.itn.english.sentence import Match, Piece, Reader, Sentence
 from fun_asr.text.itn.english.telephone import read_compound
 
 __all__ = ["STARTS", "label", "version"]
 
-_PRODUCTS = frozenset(
-    """version release python java android windows ubuntu kernel bluetooth firefox chrome pytorch cuda gpt iphone ios
-    html usb node debian fedora wifi opus claude llama""".split()
+_PRODUCTS = word_set(
+    """version release python java android windows ubuntu kernel bluetooth firefox chrome pytorch cuda gpt iphone
+    ios html usb node debian fedora wifi opus claude llama"""
 )
-_PLACES = frozenset(
-    """chapter page section room gate flight route highway interstate channel figure table step season episode verse
-    extension area apartment building exit terminal phase grade lesson unit question exercise volume article platform
-    appendix level box pier suite""".split()
+_PLACES = word_set(
+    """chapter page section room gate flight route highway interstate channel figure table step season episode
+    verse extension area apartment building exit terminal phase grade lesson unit question exercise volume
+    article platform appendix level box pier suite"""
 )
-_PLURALS = frozenset("chapters pages sections rooms gates figures tables steps seasons episodes grades verses ages".split())
+_PLURALS = word_set("chapters pages sections rooms gates figures tables steps seasons episodes grades verses ages")
 STARTS = _PRODUCTS | _PLACES | _PLURALS
 """Words whose numbers are written in digits."""
-_AFTER_COUNT = frozenset("of another after by day thing".split())
+_AFTER_COUNT = word_set("of another after by day thing")
 
 
 def label(sentence: Sentence, i: int) -> Match | None:
@@ -39,7 +39,9 @@ def label(sentence: Sentence, i: int) -> Match | None:
         return None
     text, end = found
     following = sentence.at(end)
-    if text == "1" and (following in _AFTER_COUNT or (following in FUNCTION_WORDS and following not in ("is", "and", "was"))):
+    if text == "1" and (
+        following in _AFTER_COUNT or (following in FUNCTION_WORDS and following not in ("is", "and", "was"))
+    ):
         return None
     return Match(end, ((name, 1), (text, end - i - 1)))
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from fun_asr.text.itn.english.lexicon import DIGITS, TEENS, TENS
+from string import ascii_lowercase
+
+from fun_asr.text.itn.english.lexicon import DIGITS, TEENS, TENS, word_set
 from fun_asr.text.itn.english.numerals import cardinal, tens
 from fun_asr.text.itn.english.sentence import Match, Sentence
 
 __all__ = ["acronym", "code", "generation", "single"]
 
-_SPELLINGS = {
-    name.lower(): name
-    for name in """USA UK EU UN US UAE USSR FBI CIA NSA NASA NATO BBC CNN NBC ABC CBS PBS NPR IBM HP GE GM BMW TV DVD CD PC
-    ID IT IP AI ML UI UX API CPU GPU RAM ROM SSD USB HTML CSS PHP SQL XML PDF URL HTTP HTTPS FTP SSH DNS VPN PhD MD MBA BA
-    MA DNA RNA HIV AIDS CEO CFO CTO COO VP HR PR GDP IRS FDA CDC EPA DMV NBA NFL NHL MLB FIFA LA DC NYC SUV ATM GPS LED LCD
-    iOS AC AM FM DJ MC PM UFO VIP FAQ DIY ASAP RSVP KGB NHS MIT UCLA MTV HBO ESPN RPM BC AD ISBN MRI CT ICU ER EMT TSA UPS
-    JFK LBJ FDR""".split()
-}
+_ACRONYMS = word_set(
+    """USA UK EU UN US UAE USSR FBI CIA NSA NASA NATO BBC CNN NBC ABC CBS PBS NPR IBM HP GE GM BMW TV DVD CD PC ID
+    IT IP AI ML UI UX API CPU GPU RAM ROM SSD USB HTML CSS PHP SQL XML PDF URL HTTP HTTPS FTP SSH DNS VPN PhD MD
+    MBA BA MA DNA RNA HIV AIDS CEO CFO CTO COO VP HR PR GDP IRS FDA CDC EPA DMV NBA NFL NHL MLB FIFA LA DC NYC
+    SUV ATM GPS LED LCD iOS AC AM FM DJ MC PM UFO VIP FAQ DIY ASAP RSVP KGB NHS MIT UCLA MTV HBO ESPN RPM BC AD
+    ISBN MRI CT ICU ER EMT TSA UPS JFK LBJ FDR"""
+)
+_SPELLINGS = {name.lower(): name for name in _ACRONYMS}
 """Acronyms that are told from an article or pronoun and letters ("a t v"), as they are written."""
 
 _WITH_FIGURES = {
@@ -45,9 +47,12 @@ _WITH_FIGURES = {
     "mi6": "MI6",
     "mi5": "MI5",
 }
-_BEFORE_LETTER = frozenset("plan vitamin option team group exhibit hepatitis grade type section class letter model".split())
+_LETTERS = frozenset(ascii_lowercase)
+_BEFORE_LETTER = word_set("plan vitamin option team group exhibit hepatitis grade type section class letter model")
 _AMBIGUOUS = frozenset("aimostdn")
 """Letters that also are words, or what is left of one where an apostrophe is missing."""
+_AFTER_I = word_set("am was have had don't do didn't did think know mean want said i'm i've")
+"""Words before which "a i" is a broken-off sentence."""
 _GENERATIONS = frozenset("gdk")
 
 
@@ -57,11 +62,15 @@ def acronym(sentence: Sentence, i: int) -> Match | None:
     if len(letters) < 2:
         return None
     for size in range(len(letters), 1, -1):
+        if letters[:size] == "ai" and sentence.at(i + 2) in _AFTER_I:
+            continue
         if letters[:size] in _SPELLINGS and (size == len(letters) or letters[size] in "ai"):
             return Match(i + size, ((_SPELLINGS[letters[:size]], size),))
     if letters[0] in "ai" and (letters[1:] in _SPELLINGS or letters[1:] in _WITH_FIGURES):
         return None
-    unclear = set(letters) <= set("aio") or (len(letters) == 2 and (set(letters) & set("aio") or letters[0] == letters[1]))
+    unclear = set(letters) <= set("aio") or (
+        len(letters) == 2 and (set(letters) & set("aio") or letters[0] == letters[1])
+    )
     return None if unclear else Match(i + len(letters), ((letters.upper(), len(letters)),))
 
 
@@ -73,7 +82,7 @@ def code(sentence: Sentence, i: int) -> Match | None:
     read = sentence.reader(i)
     while True:
         word = read(end)
-        if len(word) == 1 and word.isalpha() and (sentence.tokens[end].core == word) and (letters or _opens_code(sentence, i)):
+        if word in _LETTERS and sentence.tokens[end].core == word and (letters or _opens_code(sentence, end)):
             text, end, letters = text + word, end + 1, letters + 1
         elif word in ("mp", "usb", "html", "css") and not text:
             text, end, letters = word, end + 1, letters + 1
@@ -108,7 +117,7 @@ def generation(sentence: Sentence, i: int) -> Match | None:
 def single(sentence: Sentence, i: int) -> Match | None:
     """Plan B; in bare text a lone letter that cannot be a word."""
     letter = sentence.word(i)
-    if len(letter) != 1 or not letter.isalpha() or not sentence.bare:
+    if letter not in _LETTERS or not sentence.bare:
         return None
     if sentence.at(i + 1) == "value":
         return None
@@ -121,10 +130,9 @@ def _run(sentence: Sentence, i: int, linked: bool = False) -> str:
     """Lower-case letters spelled one by one."""
     letters = ""
     while (sentence.at(i) if letters or linked else sentence.word(i)) and len(sentence.tokens[i].core) == 1:
-        core = sentence.tokens[i].core
-        if not (core.isalpha() and core.islower()):
+        if sentence.tokens[i].core not in _LETTERS:
             break
-        letters += core
+        letters += sentence.tokens[i].core
         i += 1
     return letters
 
@@ -132,7 +140,7 @@ def _run(sentence: Sentence, i: int, linked: bool = False) -> str:
 def _opens_code(sentence: Sentence, i: int) -> bool:
     """Whether a first letter is no article or pronoun."""
     letters = _run(sentence, i)
-    return letters[:1] not in "ai" or (len(letters) > 2 and letters[1:] not in _SPELLINGS)
+    return letters[:1] not in "ai" or letters in _SPELLINGS or (len(letters) > 2 and letters[1:] not in _SPELLINGS)
 
 
 def _is_code(text: str) -> bool:
@@ -142,8 +150,10 @@ def _is_code(text: str) -> bool:
     if not letters or not figures:
         return False
     if text[0].isdigit():
-        return len(letters) > 1 and len(figures) > 1 and text[-1].isdigit() and text.strip("0123456789") not in _SPELLINGS
+        return (
+            len(letters) > 1 and len(figures) > 1 and text[-1].isdigit() and text.strip("0123456789") not in _SPELLINGS
+        )
     head = text.rstrip("0123456789")
     if not head.isalpha():
         return len(text) > 3 and text[-1].isdigit()
-    return (len(head) == 1 and head not in "aios") or (head not in _SPELLINGS and len(text) - len(head) > 1)
+    return (len(head) == 1 and head not in "aios") or len(text) - len(head) > (2 if head in _SPELLINGS else 1)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from fun_asr.text.itn.english.lexicon import FUNCTION_WORDS, NUMBER_WORDS, ORDINALS
+from fun_asr.text.itn.english.lexicon import FUNCTION_WORDS, NUMBER_WORDS, ORDINALS, word_set
 from fun_asr.text.itn.english.sentence import Match, Sentence
 
 __all__ = ["STARTS", "junior", "phrase", "title"]
 
 _TITLES = {"doctor": "Dr.", "mister": "Mr.", "missus": "Mrs.", "professor": "Prof.", "saint": "St.", "mount": "Mt."}
 _FULL_NAMES = ("doctor", "professor")
-_BEFORE_NOUN = frozenset(
-    """a an the my your his her our their this that each every no any some another one's family junior senior good head
-    medical new old patron to""".split()
+_BEFORE_NOUN = word_set(
+    """a an the my your his her our their this that each every no any some another one's family junior senior good
+    head medical new old patron to"""
 )
-_NO_NAMES = FUNCTION_WORDS | frozenset(
+_NO_NAMES = FUNCTION_WORDS | word_set(
     """said says told asked thinks thought knows knew came comes went goes gave gives visits visit appointment
-    appointments office patient patients quickly please thanks ordered prescribed recommends recommended examined took
-    takes makes made sir ma'am emeritus general""".split()
+    appointments office patient patients quickly please thanks ordered prescribed recommends recommended
+    examined took takes makes made sir ma'am emeritus general street station"""
 )
 _SUFFIXES = {"junior": "Jr.", "senior": "Sr."}
-_PHRASES = {
+_PHRASES: dict[tuple[str, ...], str] = {
     ("twenty", "four", "seven"): "24/7",
     ("fifty", "fifty"): "50/50",
     ("nine", "eleven"): "9/11",
@@ -31,7 +31,7 @@ _PHRASES = {
     ("c", "plus", "plus", "twenty"): "C++20",
     ("covid", "nineteen"): "COVID-19",
 }
-_BARE_PHRASES = {("et", "cetera"): "etc."}
+_BARE_PHRASES: dict[tuple[str, ...], str] = {("et", "cetera"): "etc."}
 """Written out in formatted text, abbreviated where nobody has formatted it."""
 
 STARTS = frozenset((*_TITLES, *_SUFFIXES, *(words[0] for words in (*_PHRASES, *_BARE_PHRASES))))
@@ -80,12 +80,12 @@ def junior(sentence: Sentence, i: int) -> Match | None:
 
 def phrase(sentence: Sentence, i: int) -> Match | None:
     """Set phrases: 24/7, R&D, etc."""
-    tables = (_PHRASES, _BARE_PHRASES) if sentence.bare else (_PHRASES,)
-    for table in tables:
-        for size in (4, 3, 2):
-            words = tuple(sentence.word(i + k) if k == 0 else sentence.at(i + k) for k in range(size))
-            if words in table:
-                return Match(i + size, ((table[words], size),))
+    read = sentence.reader(i)
+    for size in (4, 3, 2):
+        words = tuple(read(i + k) for k in range(size))
+        written = _PHRASES.get(words) or (_BARE_PHRASES.get(words) if sentence.bare else None)
+        if written is not None:
+            return Match(i + size, ((written, size),))
     return None
 
 

@@ -143,7 +143,9 @@ def number(sentence: Sentence, i: int, exact: bool = True) -> Number | None:
     if value >= _ROUND and read(end - 1) in SCALES:
         scale = SCALES[read(end - 1)]
         if scale >= _ROUND and value % scale == 0 and value // scale < 1000:
-            return Number(group(value // scale), read(end - 1), i, end - 1, end, Fraction(value), article and end == i + 2)
+            return Number(
+                group(value // scale), read(end - 1), i, end - 1, end, Fraction(value), article and end == i + 2
+            )
     return Number(group(value), "", i, end, end, Fraction(value), article and end == i + 2)
 
 

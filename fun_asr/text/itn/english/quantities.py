@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from fun_asr.text.itn.english.lexicon import FUNCTION_WORDS, UNITS
-from fun_asr.text.itn.english.numerals import Number, fractional, number, ordinal, suffixed, tens
+from fun_asr.text.itn.english.lexicon import FUNCTION_WORDS, TENS, UNITS
+from fun_asr.text.itn.english.numerals import Number, fractional, group, number, ordinal, suffixed, tens
 from fun_asr.text.itn.english.sentence import Match, Piece, Sentence
 from fun_asr.text.itn.english.units import CENTS, CURRENCIES, DIGIT_UNITS, SYMBOLS, TIME_UNITS
 
@@ -158,7 +158,7 @@ def plain(sentence: Sentence, i: int) -> Match | None:
         value = million_and_half
     if value is None and (spread := _leading_point(sentence, start)) is not None:
         value = spread[0] if spread[0].digits.startswith("0.0") else None
-    if value is None or value.article or (value.small and not sign):
+    if value is None or value.article or (value.small and not sign) or _archaic(sentence, value):
         return None
     return Match(value.end, _stretch(value.pieces(sign), start - i, 0))
 
@@ -166,7 +166,7 @@ def plain(sentence: Sentence, i: int) -> Match | None:
 def plain_ordinal(sentence: Sentence, i: int) -> Match | None:
     """21st; ordinals below ten stay words."""
     found = ordinal(sentence, i)
-    if found is None or found[0] < 10 or (sentence.before(i) == "a" and sentence.at(found[1]) in ("", "of")):
+    if found is None or found[0] < 10 or (sentence.before(i) == "a" and sentence.at(found[1]) in ("", "of", "part")):
         return None
     value, end = found
     last = sentence.word(end - 1)
@@ -192,8 +192,20 @@ def _spread(
         gap = 2 if word == "out" else 1
         last = number(sentence, first.end + gap) if sentence.linked(first.end + gap) else None
         if last is not None and (gap == 1 or sentence.at(first.end + 1) == "of"):
-            return first, tuple((sentence.tokens[first.end + k].core, 1) for k in range(gap)), last
+            middle = tuple((sentence.tokens[first.end + k].core, 1) for k in range(gap))
+            return (_sharing_scale(sentence, first, last) if word in ("to", "or") else first), middle, last
     return first, (), first
+
+
+def _sharing_scale(sentence: Sentence, first: Number, last: Number) -> Number:
+    """The first number of "two to three hundred" as 200."""
+    scale = {"hundred": 100, "thousand": 1000}.get(sentence.word(last.end - 1))
+    if scale is None or not 1 <= first.value * scale < last.value or first.value >= 100 or first.article:
+        return first
+    if last.end - last.start != 2 and scale == 100:
+        return first
+    value = first.value * scale
+    return Number(group(int(value)), "", first.start, first.end, first.end, value) if value.denominator == 1 else first
 
 
 def _leading_point(sentence: Sentence, i: int) -> tuple[Number, tuple[Piece, ...], Number] | None:
@@ -203,6 +215,18 @@ def _leading_point(sentence: Sentence, i: int) -> tuple[Number, tuple[Piece, ...
         return None
     value = Number(f"0.{decimals[0]}", "", i, decimals[1], decimals[1], Fraction(f"0.{decimals[0]}"))
     return value, (), value
+
+
+def _archaic(sentence: Sentence, amount: Number) -> bool:
+    """Whether it ends "five and twenty", which stays words."""
+    i = amount.start
+    return (
+        amount.end == i + 1
+        and sentence.word(i) in TENS
+        and sentence.before(i) == "and"
+        and sentence.before(i - 1) in UNITS
+        and sentence.before(i - 2) not in TENS
+    )
 
 
 def _signed(sentence: Sentence, i: int) -> tuple[str, int]:

@@ -112,7 +112,7 @@ Rule: TypeAlias = Callable[[Sentence, int], Match | None]
 
 
 def apply(sentence: Sentence, rules: Sequence[Rule], starts: Callable[[Sentence, int], bool]) -> list[Written]:
-    """Rewrite a sentence from left to right; where several rules match, the longest match wins, then the earlier rule."""
+    """Rewrite a sentence from left to right; of several matches the longest wins, then the earlier rule's."""
     pieces: list[tuple[str, int, int]] = []
     index = 0
     while index < len(sentence):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from fun_asr.text.itn.english.lexicon import DIGITS, TEENS, TENS, UNITS
+from fun_asr.text.itn.english.lexicon import DIGITS, TEENS, TENS, UNITS, word_set
 from fun_asr.text.itn.english.numerals import digit_words, tens
 from fun_asr.text.itn.english.sentence import Match, Piece, Sentence
 
 __all__ = ["compound", "digits", "international", "star", "telephone"]
 
-_BEFORE_CODE = frozenset("pin code zip serial account id password order".split())
+_BEFORE_CODE = word_set("pin code zip serial account id password order")
 _GROUPS = {
     7: (3, 4),
     10: (3, 3, 4),
@@ -22,8 +22,7 @@ def telephone(sentence: Sentence, i: int) -> Match | None:
     spoken = _spoken(sentence, i)
     text = "".join(digit for digit, _ in spoken)
     if len(text) == 11 and text.startswith("0"):
-        sizes = (3, 4, 4) if text.startswith("02") else (5, 6)
-        return _grouped(spoken, i, sizes)
+        return _grouped(spoken, i, (3, 4, 4) if text.startswith("02") else (5, 6))
     if len(text) == 16:
         return _grouped(spoken, i, (4, 4, 4, 4))
     sizes = _GROUPS.get(len(text), ())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fun_asr.text.itn.english.lexicon import word_set
+
 __all__ = ["CENTS", "CURRENCIES", "DIGIT_UNITS", "SYMBOLS", "TIME_UNITS"]
 
 CURRENCIES = {
@@ -18,8 +20,8 @@ CURRENCIES = {
 
 CENTS = frozenset(("cent", "cents", "pence"))
 
-TIME_UNITS = frozenset(
-    f"{unit}{plural}" for unit in "second minute hour day night week month year".split() for plural in ("", "s")
+TIME_UNITS = word_set(
+    "second seconds minute minutes hour hours day days night nights week weeks month months year years"
 )
 
 _METRIC = {
@@ -71,12 +73,7 @@ SYMBOLS = {
     "kilowatt hours": "kWh",
     "milliamp hours": "mAh",
     **{f"{mile} {per} hour": "mph" for mile in ("mile", "miles") for per in ("per", "an")},
-    **{
-        f"{name} {per} hour": "km/h"
-        for name, symbol in _PLURAL_TOO.items()
-        if symbol == "km"
-        for per in ("per", "an")
-    },
+    **{f"{name} {per} hour": "km/h" for name, symbol in _PLURAL_TOO.items() if symbol == "km" for per in ("per", "an")},
     **{f"{name} per second": "m/s" for name, symbol in _PLURAL_TOO.items() if symbol == "m"},
     "megabits per second": "Mbps",
     "gigabits per second": "Gbps",
@@ -87,8 +84,8 @@ SYMBOLS = {
 }
 """Units that are written as a symbol after a number."""
 
-DIGIT_UNITS = frozenset(
-    """foot feet inch inches mile miles yard yards pound pounds ounce ounces ton tons tonne tonnes gallon gallons pint
-    pints quart quarts acre acres degree degrees knots calories bits bytes horsepower carats bucks""".split()
+DIGIT_UNITS = word_set(
+    """foot feet inch inches mile miles yard yards pound pounds ounce ounces ton tons tonne tonnes gallon gallons
+    pint pints quart quarts acre acres degree degrees knots calories bits bytes horsepower carats bucks"""
 )
 """Units that stay words and yet make a number below ten digits."""
