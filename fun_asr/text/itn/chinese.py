@@ -12,9 +12,7 @@ __all__ = ["rewrite"]
 
 _FIGURE = "零〇一二三四五六七八九"
 _NUMERAL = "[零〇一二两三四五六七八九十百千万亿]"
-_IDIOMS = (
-    "十分|千万不|千万别|千万要|万一|一一|万分|百般|千百|三三两两|七七八八|乱七八糟|百万富翁|十全十美|一五一十|成千上万"
-)
+_IDIOMS = "(?<![二三四五])十分|千万[不别要]|万一|一一|万分|百般|千百|三三两两|七七八八|乱七八糟|百万富翁|十全十美|一五一十|成千上万"
 _UNITS = "块钱|块|元|美元|美金|欧元|日元|英镑|港币|港元|人民币|公里|千米|公斤|千克|厘米|毫米|平方米|摄氏度|毫升"
 
 
@@ -84,7 +82,7 @@ _PATTERNS: tuple[Pattern, ...] = (
     (re.compile(rf"({_NUMERAL}+)分之({_NUMERAL}+)"), _fraction),
     (re.compile(rf"({_NUMERAL}+)(点|时)()(半|整|一刻|三刻)"), _clock),
     (re.compile(rf"({_NUMERAL}+)(点|时)({_NUMERAL}+)(分)"), _clock),
-    (re.compile(rf"({_NUMERAL}+)点([{_FIGURE}]+)"), _decimal),
+    (re.compile(rf"({_NUMERAL}+)点([{_FIGURE}]+)(?![十百千])"), _decimal),
     (re.compile(rf"(?<=[上下中]午|[早晚]上|凌晨|傍晚)({_NUMERAL}{{1,3}})(点)"), _small),
     (re.compile(rf"({_NUMERAL}+)(月(?=[{_FIGURE}十]+[日号])|{_UNITS})"), _small),
     (re.compile(rf"(?<=月)({_NUMERAL}+)([日号])"), _small),

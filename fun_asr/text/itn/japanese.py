@@ -12,7 +12,7 @@ __all__ = ["rewrite"]
 
 _FIGURE = "〇零一二三四五六七八九"
 _NUMERAL = "[〇零一二三四五六七八九十百千万億兆]"
-_IDIOMS = "十分(?!の)|千葉|八百屋|八百長|万一|百合|十字|千代|一万歩|百貨店|三十三間堂"
+_IDIOMS = "(?<![二三四五時])十分(?!の)|千葉|八百屋|八百長|万一|百合|十字|千代|一万歩|百貨店|三十三間堂"
 _UNITS = "人(?![生間気類口])|歳|匹|個|枚|台|冊|円|ドル|ユーロ|キロ|メートル|センチ|グラム|パーセント|度"
 
 
@@ -86,7 +86,7 @@ _PATTERNS: tuple[Pattern, ...] = (
     (re.compile(rf"({_NUMERAL}+)分の({_NUMERAL}+)"), _fraction),
     (re.compile(rf"({_NUMERAL}+)時({_NUMERAL}+)(分)"), _clock),
     (re.compile(rf"({_NUMERAL}+)時()(半|(?![間々代期計]))"), _clock),
-    (re.compile(rf"({_NUMERAL}+)点([{_FIGURE}]+)"), _decimal),
+    (re.compile(rf"({_NUMERAL}+)点([{_FIGURE}]+)(?![十百千])"), _decimal),
     (re.compile(rf"({_NUMERAL}+)(月(?={_NUMERAL}+日)|{_UNITS})"), _small),
     (re.compile(rf"(?<=月)({_NUMERAL}+)(日)"), _small),
     (re.compile(rf"(?:ゼロ|[{_FIGURE}]){{3,}}(?![十百千万億兆])"), _digits),

@@ -41,8 +41,8 @@ _RULES: tuple[Rule, ...] = (
     dates.day_of_month,
     dates.weekday_date,
     dates.era,
-    clock.clock_range,
     clock.relative,
+    clock.clock_range,
     clock.military,
     quantities.seconds,
     quantities.age,
@@ -76,8 +76,19 @@ _RULES: tuple[Rule, ...] = (
 
 def rewrite(words: Sequence[str]) -> list[Written]:
     """Words as written tokens with the words they stand for."""
-    sentence = Sentence(words, _SPLIT.__contains__, THOUSANDS)
-    return apply(sentence, _RULES, _starts)
+    written = _pass(words)
+    # What one rule writes may be what another waits for ("doctor june one"): only then is a second pass without effect.
+    for _ in words:
+        before = [text for text, _ in written]
+        again = _pass(before)
+        if len(again) == len(before) and all(text == old for (text, _), old in zip(again, before, strict=True)):
+            break
+        written = [(text, (written[start][1][0], written[end - 1][1][1])) for text, (start, end) in again]
+    return written
+
+
+def _pass(words: Sequence[str]) -> list[Written]:
+    return apply(Sentence(words, _SPLIT.__contains__, THOUSANDS), _RULES, _starts)
 
 
 def _starts(sentence: Sentence, i: int) -> bool:

@@ -12,6 +12,7 @@ _HOURS = {**UNITS, **{word: value for word, value in TEENS.items() if value <= 1
 _BEFORE_TIME = word_set("at by until till before after around since it's its past")
 _AFTER_TIME = word_set("tonight tomorrow sharp o'clock")
 _PARTS_OF_DAY = word_set("morning afternoon evening")
+_BEFORE_YEAR = ("in", "of", "year")
 _ROUND_MINUTES = frozenset((15, 30, 45))
 _HALF_DAYS = {"am": "a.m.", "pm": "p.m.", "a.m": "a.m.", "p.m": "p.m."}
 
@@ -33,7 +34,11 @@ def clock(sentence: Sentence, i: int) -> Match | None:
     half = _half_day(sentence, end)
     if half is not None:
         return Match(half[1], (*text, (half[0], half[1] - end)))
-    if _timed(sentence, i) or _in_the_morning(sentence, end) or value in _ROUND_MINUTES:
+    if (
+        _timed(sentence, i)
+        or _in_the_morning(sentence, end)
+        or (value in _ROUND_MINUTES and sentence.before(i) not in _BEFORE_YEAR)
+    ):
         return Match(end, text)
     return None
 

@@ -37,7 +37,7 @@ def month_day(sentence: Sentence, i: int) -> Match | None:
         gap: tuple[Piece, ...] = (("of", 1),) if skip == 2 else ()
         return Match(in_year[1], ((name, 1), *gap, (str(in_year[0]), in_year[1] - i - skip)))
     number = tens(sentence.reader(i + 1), i + 1)
-    if number is None or number[0] > 31:
+    if number is None or number[0] > 31 or sentence.at(number[1]) in ("hundred", "thousand", "million", "point"):
         return None
     match = _with_year(sentence, ((name, 1), (str(number[0]), number[1] - i - 1)), number[1], ", ")
     dated = sentence.before(i) in _BEFORE_DATE | WEEKDAYS or len(match.pieces) > 2
@@ -123,12 +123,12 @@ def read_year(sentence: Sentence, i: int, certain: bool) -> tuple[int, int] | No
     century = _CENTURIES.get(read(i))
     if century is not None:
         return _by_century(sentence, i, century, dated)
-    if read(i) == "two" and read(i + 1) == "thousand" and dated:
+    if read(i) in ("one", "two") and read(i + 1) == "thousand" and dated:
         whole = cardinal(read, i)
-        assert whole is not None, "two thousand is a number"
+        assert whole is not None, "one and two thousand are numbers"
         value, end = whole
         following = read(end)
-        if value == 2000 and not certain and following and following not in FUNCTION_WORDS:
+        if value in (1000, 2000) and not certain and following and following not in FUNCTION_WORDS:
             return None
         return (value, end) if value < 2100 and following != "point" and not _measured(sentence, end) else None
     return None

@@ -140,6 +140,8 @@ def _run(sentence: Sentence, i: int, linked: bool = False) -> str:
 def _opens_code(sentence: Sentence, i: int) -> bool:
     """Whether a first letter is no article or pronoun."""
     letters = _run(sentence, i)
+    if letters == "o" and sentence.at(i + 2) in DIGITS:
+        return False
     return letters[:1] not in "ai" or letters in _SPELLINGS or (len(letters) > 2 and letters[1:] not in _SPELLINGS)
 
 

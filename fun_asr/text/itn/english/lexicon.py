@@ -60,6 +60,7 @@ SCALES = {
     "trillion": 10**12,
     "quadrillion": 10**15,
     "quintillion": 10**18,
+    "sextillion": 10**21,
 }
 
 THOUSANDS = frozenset(SCALES)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from fun_asr.text.itn.english.lexicon import FUNCTION_WORDS, TENS, UNITS
+from fun_asr.text.itn.english.lexicon import FUNCTION_WORDS, TENS, UNITS, word_set
 from fun_asr.text.itn.english.numerals import Number, fractional, group, number, ordinal, suffixed, tens
 from fun_asr.text.itn.english.sentence import Match, Piece, Sentence
+from fun_asr.text.itn.english.telephone import read_compound
 from fun_asr.text.itn.english.units import CENTS, CURRENCIES, DIGIT_UNITS, SYMBOLS, TIME_UNITS
 
 __all__ = [
@@ -22,12 +23,13 @@ __all__ = [
     "seconds",
 ]
 
+_BEFORE_NOUN_POINT = word_set("a the this that one some any which what every each my your his her our their at no")
 _CONJUNCTIONS = ("to", "through", "or")
 
 
 def money(sentence: Sentence, i: int) -> Match | None:
     """$25.50, €2.5 billion, 10 cents, $5 to $10, 80p."""
-    spread = _spread(sentence, i)
+    spread = _by_parts(sentence, i) or _spread(sentence, i)
     if spread is None:
         return None
     first, middle, last = spread
@@ -62,7 +64,7 @@ def coin_money(sentence: Sentence, i: int) -> Match | None:
 def percent(sentence: Sentence, i: int) -> Match | None:
     """5%, 5 to 10%, 2.5%."""
     sign, start = _signed(sentence, i)
-    spread = _spread(sentence, start, _CONJUNCTIONS if start == i else ()) or _leading_point(sentence, start)
+    spread = _spread(sentence, start, _CONJUNCTIONS if start == i else ())
     if spread is None:
         return None
     first, middle, last = spread
@@ -156,8 +158,8 @@ def plain(sentence: Sentence, i: int) -> Match | None:
     million_and_half = number(sentence, start)
     if million_and_half is not None and million_and_half.scale:
         value = million_and_half
-    if value is None and (spread := _leading_point(sentence, start)) is not None:
-        value = spread[0] if spread[0].digits.startswith("0.0") else None
+    if value is None and (decimal := _leading_point(sentence, start)) is not None:
+        value = decimal if decimal.digits.startswith("0.0") else None
     if value is None or value.article or (value.small and not sign) or _archaic(sentence, value):
         return None
     return Match(value.end, _stretch(value.pieces(sign), start - i, 0))
@@ -182,7 +184,7 @@ def _spread(
     sentence: Sentence, i: int, conjunctions: tuple[str, ...] = _CONJUNCTIONS
 ) -> tuple[Number, tuple[Piece, ...], Number] | None:
     """One number, or two with a word like "to" between them (the same number twice where there is one)."""
-    first = number(sentence, i)
+    first = number(sentence, i) or _leading_point(sentence, i)
     if first is None:
         return None
     word = sentence.at(first.end)
@@ -197,6 +199,15 @@ def _spread(
     return first, (), first
 
 
+def _by_parts(sentence: Sentence, i: int) -> tuple[Number, tuple[Piece, ...], Number] | None:
+    """One fifty five dollars: 155."""
+    found = read_compound(sentence, i)
+    if found is None or sentence.at(found[1]) not in CURRENCIES:
+        return None
+    amount = Number(found[0], "", i, found[1], found[1], Fraction(found[0]))
+    return amount, (), amount
+
+
 def _sharing_scale(sentence: Sentence, first: Number, last: Number) -> Number:
     """The first number of "two to three hundred" as 200."""
     scale = {"hundred": 100, "thousand": 1000}.get(sentence.word(last.end - 1))
@@ -208,13 +219,13 @@ def _sharing_scale(sentence: Sentence, first: Number, last: Number) -> Number:
     return Number(group(int(value)), "", first.start, first.end, first.end, value) if value.denominator == 1 else first
 
 
-def _leading_point(sentence: Sentence, i: int) -> tuple[Number, tuple[Piece, ...], Number] | None:
-    """Point five: 0.5."""
+def _leading_point(sentence: Sentence, i: int) -> Number | None:
+    """Point five: 0.5; "at one point two people" has no number there."""
     decimals = fractional(sentence.reader(i), i)
-    if decimals is None:
+    if decimals is None or sentence.before(i) in _BEFORE_NOUN_POINT:
         return None
-    value = Number(f"0.{decimals[0]}", "", i, decimals[1], decimals[1], Fraction(f"0.{decimals[0]}"))
-    return value, (), value
+    digits, end = decimals
+    return Number(f"0.{digits}", "", i, end, end, Fraction(f"0.{digits}"))
 
 
 def _archaic(sentence: Sentence, amount: Number) -> bool:

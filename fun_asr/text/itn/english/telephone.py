@@ -38,7 +38,10 @@ def international(sentence: Sentence, i: int) -> Match | None:
     """+44 20 7946 0958, +1-415-555-0132."""
     if sentence.word(i) != "plus" or not sentence.linked(i + 1):
         return None
-    spoken = digit_words(sentence, i + 1)
+    country = tens(sentence.reader(i + 1), i + 1)
+    spoken = [(str(country[0]), country[1])] if country is not None and country[0] > 9 else []
+    start = spoken[-1][1] if spoken else i + 1
+    spoken += digit_words(sentence, start) if sentence.linked(start) else []
     text = "".join(digit for digit, _ in spoken)
     if not 8 <= len(text) <= 15:
         return None
