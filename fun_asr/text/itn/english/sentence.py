@@ -61,8 +61,11 @@ class Sentence:
     def __init__(self, words: Sequence[str], splits: Callable[[str], bool], thousands: frozenset[str]) -> None:
         self.words = words
         self.tokens = [token for index, word in enumerate(words) for token in _cut(word, index, splits)]
-        self.bare = not any(any(c.isupper() for c in token.core) or token.trail.strip("-") for token in self.tokens)
-        """Neither capitals nor punctuation: nobody has formatted it yet."""
+        self.bare = not any(
+            token.core != token.lower or token.trail.strip("-") or any(map(str.isdigit, token.core))
+            for token in self.tokens
+        )
+        """Neither capitals nor digits nor punctuation: nobody has formatted it yet."""
         self.lowers = frozenset(token.lower for token in self.tokens)
         self._thousands = thousands
 
