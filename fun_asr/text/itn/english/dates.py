@@ -81,7 +81,9 @@ def decade(sentence: Sentence, i: int) -> Match | None:
     """1960s, 80s, 1800s."""
     word, following = sentence.word(i), sentence.at(i + 1)
     if word in DECADES:
-        return Match(i + 1, ((f"{DECADES[word]}s", 1),)) if sentence.before(i) in _BEFORE_DECADE else None
+        second = sentence.before(i) in ("and", "or", "to") and sentence.before(i - 1) in DECADES
+        decades = second or sentence.before(i) in _BEFORE_DECADE
+        return Match(i + 1, ((f"{DECADES[word]}s", 1),)) if decades else None
     if word == "two" and following == "thousands" and sentence.before(i) in _BEFORE_DECADE:
         return Match(i + 2, (("2000s", 2),))
     if word not in _CENTURIES:
@@ -151,6 +153,9 @@ def _by_century(sentence: Sentence, i: int, century: int, dated: bool) -> tuple[
         assert found is not None, "tens and teens are numbers"
         value, end = found
     else:
+        return None
+    if not dated and (read(end) in TEENS or read(end) in TENS):
+        # "Fourteen fifteen eighteen" counts.
         return None
     if (century < 13 and not dated) or _measured(sentence, end) or read(end) in ("hundred", "thousand", "point"):
         return None

@@ -58,7 +58,7 @@ def _parts(sentence: Sentence, i: int) -> tuple[str, int] | None:
         if word not in _DENOMINATORS or (following and following not in _AFTER_ONE and sentence.before(i) != "and"):
             return None
         return f"1/{_DENOMINATORS[word]}", end + 1
-    if word in _PLURALS and value < 100:
+    if value < _PLURALS.get(word, 0) and (value, word) != (2, "quarters"):
         return f"{value}/{_PLURALS[word]}", end + 1
     compound = _COMPOUNDS.get((word, sentence.at(end + 1)))
     if compound and sentence.at(end + 2) in ("of", "inch"):

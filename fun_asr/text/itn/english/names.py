@@ -31,7 +31,7 @@ _PHRASES: dict[tuple[str, ...], str] = {
     ("c", "plus", "plus", "twenty"): "C++20",
     ("covid", "nineteen"): "COVID-19",
 }
-_BARE_PHRASES: dict[tuple[str, ...], str] = {("et", "cetera"): "etc."}
+_BARE_PHRASES: dict[tuple[str, ...], str] = {("et", "cetera"): "etc.", ("e", "g"): "e.g.", ("i", "e"): "i.e."}
 """Written out in formatted text, abbreviated where nobody has formatted it."""
 
 STARTS = frozenset((*_TITLES, *_SUFFIXES, *(words[0] for words in (*_PHRASES, *_BARE_PHRASES))))

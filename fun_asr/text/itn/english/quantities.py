@@ -171,6 +171,8 @@ def plain_ordinal(sentence: Sentence, i: int) -> Match | None:
     if found is None or found[0] < 10 or (sentence.before(i) == "a" and sentence.at(found[1]) in ("", "of", "part")):
         return None
     value, end = found
+    if end == i + 1 and sentence.before(i) == "and" and sentence.before(i - 1) in UNITS:
+        return None
     last = sentence.word(end - 1)
     if last.endswith("illionth"):
         count = number(sentence, i, exact=False)
