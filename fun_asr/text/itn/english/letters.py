@@ -53,6 +53,7 @@ _AMBIGUOUS = frozenset("aimostdn")
 """Letters that also are words, or what is left of one where an apostrophe is missing."""
 _AFTER_I = word_set("am was have had don't do didn't did think know mean want said i'm i've")
 """Words before which "a i" is a broken-off sentence."""
+_SPOKEN_AS_WORDS = ("mp", "usb", "html", "css")
 _GENERATIONS = frozenset("gdk")
 
 
@@ -84,7 +85,7 @@ def code(sentence: Sentence, i: int) -> Match | None:
         word = read(end)
         if word in _LETTERS and sentence.tokens[end].core == word and (letters or _opens_code(sentence, end)):
             text, end, letters = text + word, end + 1, letters + 1
-        elif word in ("mp", "usb", "html", "css") and not text:
+        elif word in _SPOKEN_AS_WORDS and not text:
             text, end, letters = word, end + 1, letters + 1
         elif word in DIGITS and word != "oh" and text:
             text, end = text + str(DIGITS[word]), end + 1
@@ -119,8 +120,6 @@ def single(sentence: Sentence, i: int) -> Match | None:
     letter = sentence.word(i)
     if letter not in _LETTERS or not sentence.bare:
         return None
-    if sentence.at(i + 1) == "value":
-        return None
     if letter in _AMBIGUOUS and not (sentence.before(i) in _BEFORE_LETTER and sentence.at(i + 1) in ("", "is", "and")):
         return None
     return Match(i + 1, ((letter.upper(), 1),))
@@ -129,9 +128,7 @@ def single(sentence: Sentence, i: int) -> Match | None:
 def _run(sentence: Sentence, i: int, linked: bool = False) -> str:
     """Lower-case letters spelled one by one."""
     letters = ""
-    while (sentence.at(i) if letters or linked else sentence.word(i)) and len(sentence.tokens[i].core) == 1:
-        if sentence.tokens[i].core not in _LETTERS:
-            break
+    while (sentence.at(i) if letters or linked else sentence.word(i)) and sentence.tokens[i].core in _LETTERS:
         letters += sentence.tokens[i].core
         i += 1
     return letters

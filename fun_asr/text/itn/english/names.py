@@ -8,7 +8,6 @@ from fun_asr.text.itn.english.sentence import Match, Sentence
 __all__ = ["STARTS", "junior", "phrase", "title"]
 
 _TITLES = {"doctor": "Dr.", "mister": "Mr.", "missus": "Mrs.", "professor": "Prof.", "saint": "St.", "mount": "Mt."}
-_FULL_NAMES = ("doctor", "professor")
 _BEFORE_NOUN = word_set(
     """a an the my your his her our their this that each every no any some another one's family junior senior good
     head medical new old patron to"""
@@ -53,14 +52,8 @@ def title(sentence: Sentence, i: int) -> Match | None:
         return None
     name = sentence.tokens[i + 1].core
     lower = sentence.word(i + 1)
-    capital = name[:1].isupper()
-    if not capital and (not sentence.bare or not lower.isalpha() or _no_name(token.core, lower)):
-        # A possessive is a name as well: "saint peter's".
-        possessive = lower.endswith("'s") and lower[:-2].isalpha() and not _no_name(token.core, lower[:-2])
-        if not (sentence.bare and possessive):
-            return None
-    if token.core in _FULL_NAMES and not capital and sentence.at(i + 3) in _SUFFIXES | {"king": ""}:
-        return Match(i + 1, ((abbreviation, 1),))
+    if not name[:1].isupper() and not (sentence.bare and _is_name(token.core, lower.removesuffix("'s"))):
+        return None
     return Match(i + 2, ((abbreviation, 1), (_capital(name), 1)))
 
 
@@ -89,10 +82,11 @@ def phrase(sentence: Sentence, i: int) -> Match | None:
     return None
 
 
-def _no_name(title_word: str, word: str) -> bool:
-    if word in _NO_NAMES or word in NUMBER_WORDS or word in ORDINALS:
-        return True
-    return title_word == "doctor" and word.endswith(("ing", "ed"))
+def _is_name(title_word: str, word: str) -> bool:
+    """Whether a lower-case word after a title can be a name."""
+    if not word.isalpha() or word in _NO_NAMES or word in NUMBER_WORDS or word in ORDINALS:
+        return False
+    return title_word != "doctor" or not word.endswith(("ing", "ed"))
 
 
 def _capital(name: str) -> str:

@@ -75,8 +75,6 @@ def cardinal(read: Reader, i: int) -> tuple[int, int] | None:
         if scale is None or (last is not None and scale >= last):
             if scale is not None or (last is not None and last <= value):
                 break
-            if read(i) in ("a", "an") and position == i and value == 1:
-                break
             return total + value, after
         total += value * scale
         last = scale
