@@ -1,0 +1,50 @@
+"""Written forms of what people say: lists written before the rules, with the failing lines marked, not removed."""
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from fun_asr.text.itn import LANGUAGES, normalize, normalize_words
+
+LISTS = Path(__file__).parents[2] / "data" / "itn"
+
+
+def cases(language: str) -> list[dict[str, str]]:
+    with open(LISTS / f"{language}.tsv", encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_exactly_the_marked_cases_fail_and_at_most_one_in_twenty(language: str) -> None:
+    listed = cases(language)
+    wrong = {case["spoken"] for case in listed if normalize(case["spoken"], language) != case["written"]}
+    assert wrong == {case["spoken"] for case in listed if case["fails"]}
+    assert len(wrong) <= 0.05 * len(listed)
+
+
+def test_english_has_thirty_cases_a_class() -> None:
+    assert min(Counter(case["class"] for case in cases("en")).values()) >= 30
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_second_pass_changes_nothing(language: str) -> None:
+    for case in cases(language):
+        once = normalize(case["spoken"], language)
+        assert normalize(once, language) == once
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_words_and_text_are_written_alike(language: str) -> None:
+    separator = " " if language == "en" else ""
+    for case in cases(language):
+        words = case["spoken"].split() if language == "en" else list(case["spoken"])
+        tokens = normalize_words(words, language)
+        assert separator.join(token for token, _ in tokens) == normalize(case["spoken"], language)
+
+
+def test_sentences_without_numbers_stay() -> None:
+    sentences = (LISTS / "unchanged.txt").read_text(encoding="utf-8").splitlines()
+    assert len(sentences) >= 100
+    assert [sentence for sentence in sentences if normalize(sentence) != sentence] == []
