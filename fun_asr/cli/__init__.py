@@ -30,6 +30,7 @@ _COMMANDS = {
     "moe-stats": _LazyCommand("fun_asr.cli.moe_stats:moe_stats", "Show which experts a model uses for recordings."),
     "train": _LazyCommand("fun_asr.cli.train:train", "Train or fine-tune a model."),
     "transcribe": _LazyCommand("fun_asr.cli.transcribe:transcribe", "Transcribe audio and video files."),
+    "wer": _LazyCommand("fun_asr.cli.wer:wer", "Score hypotheses against references."),
 }
 
 
