@@ -43,9 +43,9 @@ class Network:
     nodes: int = 1
 
     def closest(self, hypothesis: Sequence[str]) -> Choice:
-        """The way that differs least from the hypothesis: fewest errors, then most correct tokens."""
+        """The way that differs least from the hypothesis: fewest errors, then most correct and fewest left out."""
         length = len(hypothesis)
-        # Errors, and the negative of what is correct.
+        # Errors, and optional words left out less correct tokens.
         costs: list[list[tuple[int, int]]] = [[] for _ in range(self.nodes)]
         ways: list[list[tuple[_Arc | None, int]]] = [[] for _ in range(self.nodes)]
         arcs_to: list[list[_Arc]] = [[] for _ in range(self.nodes)]
@@ -58,7 +58,7 @@ class Network:
                 for arc in arcs_to[node]:
                     before = costs[arc.source]
                     if arc.token is None:
-                        options.append(((before[j][0], before[j][1] - arc.skips), arc, j))
+                        options.append(((before[j][0], before[j][1] + arc.skips), arc, j))
                         continue
                     if j and arc.token == hypothesis[j - 1]:
                         options.append(((before[j - 1][0], before[j - 1][1] - 1), arc, j - 1))

@@ -176,7 +176,7 @@ def _read_file(path: Path, keys: Sequence[str], problems: list[str]) -> list[Utt
         text = " ".join(line for _, line in read_lines(path, problems))
         return [Utterance(id=path.stem, text=" ".join(text.split()))]
     if path.suffix == ".json" and _is_transcript(path):
-        return [dataclasses.replace(utterance, id=path.stem) for utterance in read_json(path, keys, problems)]
+        return read_json(path, keys, problems, name=path.stem)
     return []
 
 

@@ -47,8 +47,8 @@ def read_jsonl(path: Path, text_keys: Sequence[str], problems: list[str]) -> lis
     return _utterances(path, records, text_keys, problems)
 
 
-def read_json(path: Path, text_keys: Sequence[str], problems: list[str]) -> list[Utterance]:
-    """One object, such as `transcribe --output_format json` writes, or an array of them."""
+def read_json(path: Path, text_keys: Sequence[str], problems: list[str], *, name: str | None = None) -> list[Utterance]:
+    """One object, such as `transcribe --output_format json` writes, or an array of them; `name` is the object's id."""
     before = len(problems)
     lines = read_lines(path, problems)
     if len(problems) > before:
@@ -62,6 +62,8 @@ def read_json(path: Path, text_keys: Sequence[str], problems: list[str]) -> list
     if not all(isinstance(row, dict) for row in rows):
         problems.append(f"{path}: holds neither a JSON object nor an array of objects")
         return []
+    if name is not None:
+        rows = [{**row, _ID_KEYS[0]: name} for row in rows]
     return _utterances(path, list(enumerate(rows, start=1)), text_keys, problems)
 
 
@@ -90,6 +92,7 @@ def _utterances(
     path: Path, records: Sequence[tuple[int, Record]], text_keys: Sequence[str], problems: list[str]
 ) -> list[Utterance]:
     stems = Counter(stem(audio) for _, record in records if (audio := _first(record, _AUDIO_KEYS)) is not None)
+    folder = str(path.parent)
     found = []
     for number, record in records:
         text = next((record[key] for key in text_keys if key in record), None)
@@ -103,7 +106,7 @@ def _utterances(
             utterance = Utterance(
                 id=name,
                 text=" ".join(text.split()),
-                audio=None if audio is None else os.path.normpath(path.parent / audio),
+                audio=None if audio is None else os.path.normpath(os.path.join(folder, audio)),
                 duration=_number(record.get("duration")),
                 confidence=_confidence(record),
                 speaker=_first(record, _SPEAKER_KEYS),
@@ -132,8 +135,14 @@ def stem(path: str) -> str:
 def _first(record: Record, keys: Iterable[str]) -> str | None:
     for key in keys:
         value = record.get(key)
-        if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
-            return str(value).strip()
+        if isinstance(value, str):
+            value = value.strip()
+        elif type(value) is int:
+            value = str(value)
+        else:
+            continue
+        if value:
+            return value
     return None
 
 

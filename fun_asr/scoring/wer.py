@@ -292,13 +292,13 @@ def _tokens(reference: str, hypothesis: str, normalize: Normalizer, unit: Unit, 
 
 def _is_without_spaces(text: str) -> bool:
     """Whether the most of a text is in scripts that put no space between words."""
-    characters = len(_CHARACTER.findall(text))
+    characters = 0 if text.isascii() else len(_CHARACTER.findall(text))
     return bool(characters) and characters >= len(_WORD.findall(text))
 
 
 def _characters(text: str) -> str:
     """The characters that are compared, a space between words being one in the scripts that write it."""
-    return _NEEDLESS_SPACE.sub("", text)
+    return text if text.isascii() else _NEEDLESS_SPACE.sub("", text)
 
 
 def _letters(text: str) -> list[str]:
