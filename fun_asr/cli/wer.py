@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 import click
 
-from fun_asr.cli.common import make_writable
-from fun_asr.errors import FunASRError, ScoringError
+from fun_asr.errors import ScoringError
+from fun_asr.scoring.formats import FORMATS
 
 if TYPE_CHECKING:
     from fun_asr.scoring.formats import Pair
@@ -22,8 +23,6 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 _LISTED = 10
 """Ids, or problems of one kind, printed before the rest is only counted."""
-# Named here too, since listing the choices must not import what reads the formats.
-_FORMATS = ("csv", "ctm", "directory", "json", "jsonl", "kaldi", "stm", "text", "trn", "tsv")
 
 _READING = (
     click.option(
@@ -50,9 +49,9 @@ _READING = (
         multiple=True,
         help="Hypotheses of another system, to compare with those of --hyp.",
     ),
-    click.option("--format", "both_formats", type=click.Choice(_FORMATS), help="Of all files. [default: found out]"),
-    click.option("--ref_format", type=click.Choice(_FORMATS), help="Of the references."),
-    click.option("--hyp_format", type=click.Choice(_FORMATS), help="Of the hypotheses."),
+    click.option("--format", "both_formats", type=click.Choice(FORMATS), help="Of all files. [default: found out]"),
+    click.option("--ref_format", type=click.Choice(FORMATS), help="Of the references."),
+    click.option("--hyp_format", type=click.Choice(FORMATS), help="Of the hypotheses."),
     click.option("--ref_key", help="The references' key or column of text in JSON, csv and tsv."),
     click.option("--hyp_key", help="The hypotheses'."),
     click.option("--spoken", is_flag=True, help="Score the words before inverse text normalization."),
@@ -183,40 +182,27 @@ def wer(
         raise click.UsageError(f"{len(references)} --ref need as many --compare, not {len(compare)}")
     weigh_by: Grouping = by[0] if by else "set"
     parsed_weights = None if weights is None else _parse_weights(weights)
+
+    from fun_asr.scoring.formats import read_pair
+    from fun_asr.scoring.summary import Bootstrap, summarize
+    from fun_asr.scoring.wer import score
+    from fun_asr.text.normalize import get_normalizer
+
+    read = functools.partial(
+        read_pair,
+        reference_format=ref_format or both_formats,
+        hypothesis_format=hyp_format or both_formats,
+        reference_key=ref_key,
+        hypothesis_key=hyp_key,
+        spoken=spoken,
+        empty=allow_empty,
+    )
+    normalize = get_normalizer(normalizer)
+    sides = [hypotheses, compare] if compare else [hypotheses]
     try:
-        if html is not None:
-            make_writable(html.parent)
-
-        from fun_asr.scoring.formats import read_pair
-        from fun_asr.scoring.summary import Bootstrap, summarize
-        from fun_asr.scoring.wer import score
-        from fun_asr.text.normalize import get_normalizer
-
-        normalize = get_normalizer(normalizer)
-
-        def score_all(hypothesis_paths: Sequence[Path]) -> Score:
-            pairs: list[Pair] = []
-            problems: list[str] = []
-            for reference, hypothesis in zip(references, hypothesis_paths, strict=True):
-                try:
-                    pairs.append(
-                        read_pair(
-                            reference,
-                            hypothesis,
-                            reference_format=ref_format or both_formats,
-                            hypothesis_format=hyp_format or both_formats,
-                            reference_key=ref_key,
-                            hypothesis_key=hyp_key,
-                            spoken=spoken,
-                            empty=allow_empty,
-                        )
-                    )
-                except ScoringError as error:
-                    problems += error.problems
-            if problems:
-                raise ScoringError(*problems)
-            pair = _together(references, pairs)
-            result = score(
+        pairs = [_read_all(references, side, read) for side in sides]
+        scores = [
+            score(
                 pair.references,
                 pair.hypotheses,
                 normalize=normalize,
@@ -224,29 +210,45 @@ def wer(
                 alternations=pair.alternations if alternations is None else alternations,
                 ignore_missing=ignore_missing,
             )
-            notes.extend(_notes(result, pair, hypothesis_paths))
-            return result
-
-        notes: list[str] = []
-        first = score_all(hypotheses)
+            for pair in pairs
+        ]
         summary = summarize(
-            first,
+            scores[0],
             by=by,
             bootstrap=Bootstrap(replicates=replicates, seed=seed, unit=resample),
-            second=score_all(compare) if compare else None,
+            second=scores[1] if compare else None,
             weights=parsed_weights,
             weigh_by=weigh_by,
             within=within,
         )
-        title = _title(hypotheses, references)
-        _report(summary, html, title, align=align, most_confused=most_confused, as_json=as_json)
-    except (FunASRError, OSError) as error:
-        problems = list(error.problems) if isinstance(error, ScoringError) else [" ".join(str(error).split())]
-        for problem in _shortened(problems):
+        if html is not None:
+            _write_page(summary, html, _title(hypotheses, references))
+    except ScoringError as error:
+        for problem in _shortened(error.problems):
             click.echo(f"fun-asr: error: {problem}", err=True)
         ctx.exit(2)
-    for note in notes:
-        click.echo(f"fun-asr: {note}", err=True)
+    _print(summary, align=align, most_confused=most_confused, as_json=as_json)
+    for result, pair, paths in zip(scores, pairs, sides, strict=True):
+        for note in _notes(result, pair, paths):
+            click.echo(f"fun-asr: {note}", err=True)
+
+
+def _read_all(references: Sequence[Path], hypotheses: Sequence[Path], read: Callable[[Path, Path], Pair]) -> Pair:
+    """All sets as one pair.
+
+    Raises:
+        ScoringError: with the problems of all.
+    """
+    pairs: list[Pair] = []
+    problems: list[str] = []
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        try:
+            pairs.append(read(reference, hypothesis))
+        except ScoringError as error:
+            problems += error.problems
+    if problems:
+        raise ScoringError(*problems)
+    return _together(references, pairs)
 
 
 def _parse_weights(text: str) -> dict[str, float]:
@@ -307,14 +309,20 @@ def _title(hypotheses: Sequence[Path], references: Sequence[Path]) -> str:
     return names[0] if names[0] == names[1] else f"{names[0]} against {names[1]}"
 
 
-def _report(summary: Summary, html: Path | None, title: str, *, align: bool, most_confused: int, as_json: bool) -> None:
+def _write_page(summary: Summary, path: Path, title: str) -> None:
+    from fun_asr.batch.writers import write_atomically
+    from fun_asr.scoring.page import render_page
+
+    page = render_page(summary, path.parent, title=title).encode("utf-8", "backslashreplace")
+    try:
+        write_atomically(path, page)
+    except OSError as error:
+        raise ScoringError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _print(summary: Summary, *, align: bool, most_confused: int, as_json: bool) -> None:
     from fun_asr.scoring.report import alignments, render_text, to_dict
 
-    if html is not None:
-        from fun_asr.batch.writers import write_atomically
-        from fun_asr.scoring.page import render_page
-
-        write_atomically(html, render_page(summary, html.parent, title=title).encode("utf-8", "backslashreplace"))
     if as_json:
         report = to_dict(summary, most_confused=most_confused, with_alignments=align)
         click.echo(json.dumps(report, ensure_ascii=False))

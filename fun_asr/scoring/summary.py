@@ -125,11 +125,23 @@ def summarize(
     )
 
 
-def find_groups(utterances: Iterable[UtteranceScore], grouping: Grouping, bootstrap: Bootstrap) -> list[Group]:
-    """The groups of utterances, in the order of the groups' first ones."""
+def find_groups(
+    utterances: Iterable[UtteranceScore], grouping: Grouping, bootstrap: Bootstrap, *, most: int | None = None
+) -> list[Group]:
+    """The groups of utterances, in the order of the groups' first ones.
+
+    Arguments:
+        utterances: of a score.
+        grouping: what a group has in common.
+        bootstrap: how intervals are found.
+        most: find intervals for as many groups only, those with the longest references; None for all.
+    """
+    members = _members(utterances, grouping)
+    totals = {name: add_up(group) for name, group in members.items()}
+    longest = set(sorted(totals, key=lambda name: -totals[name].counts.reference)[:most])
     return [
-        Group(name=name, total=add_up(members), interval=rate_interval(members, bootstrap))
-        for name, members in _members(utterances, grouping).items()
+        Group(name=name, total=totals[name], interval=rate_interval(group, bootstrap) if name in longest else None)
+        for name, group in members.items()
     ]
 
 

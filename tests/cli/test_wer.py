@@ -166,6 +166,28 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hyp.trn", "ref.trn"]
 
 
+def test_a_wrong_encoding_is_one_line(pair: list[str], tmp_path: Path) -> None:
+    (tmp_path / "hyp.trn").write_bytes("caf\xe9 (ada-1)\n".encode("latin-1"))
+    result = wer(*pair)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        f"fun-asr: error: {tmp_path}/hyp.trn:1: is not UTF-8 (byte 0xe9); convert it, for example with iconv\n"
+    )
+
+
+def test_a_report_that_cannot_be_written_is_one_line(pair: list[str], tmp_path: Path) -> None:
+    result = wer(*pair, "--html", tmp_path / "ref.trn" / "report.html")
+    assert (result.exit_code, result.stdout) == (2, "")
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"fun-asr: error: {tmp_path}/ref.trn/report.html: cannot be written: ")
+
+
+def test_a_report_is_written_beside_the_figures(pair: list[str], tmp_path: Path) -> None:
+    result = wer(*pair, "--html", tmp_path / "new" / "report.html")
+    assert result.stdout == wer(*pair).stdout
+    assert (tmp_path / "new" / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
 def test_many_problems_are_cut_short(pair: list[str], write: Write) -> None:
     write("ref.trn", "bad\n" * 100)
     lines = wer(*pair).stderr.splitlines()

@@ -6,7 +6,7 @@ import pytest
 from whisper_normalizer.basic import BasicTextNormalizer
 from whisper_normalizer.english import EnglishTextNormalizer
 
-from fun_asr.text.normalize import get_normalizer
+from fun_asr.text.normalize import NormalizerName, get_normalizer
 
 # Words with which rules of the library start, end or join their neighbours.
 WORDS = [
@@ -20,36 +20,31 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "library"), [("english", EnglishTextNormalizer()), ("basic", BasicTextNormalizer())], ids=str
-)
-def test_equal_to_the_library(name: str, library: object) -> None:
-    assert callable(library)
+LIBRARY = {"basic": BasicTextNormalizer(), "english": EnglishTextNormalizer()}
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_equal_to_the_library(name: NormalizerName) -> None:
+    library = LIBRARY[name]
     rng = random.Random(0)
     words = [*WORDS, *sorted(EnglishTextNormalizer().standardize_numbers.words)]
-    normalize = get_normalizer(name)  # type: ignore[arg-type]
+    normalize = get_normalizer(name)
     for _ in range(4000):
         text = " ".join(rng.choices(words, k=rng.randrange(1, 9)))
-        try:
-            expected = " ".join(library(text).split())
-        except ArithmeticError:
-            continue
-        assert normalize(text) == expected, text
+        assert normalize(text) == " ".join(library(text).split()), text
 
 
 @pytest.mark.parametrize(
     ("text", "normal"),
     [
-        ("He paid TWENTY-FIVE dollars and fifty cents.", "he paid $25 and 50 ¢"),
+        ("He paid TWENTY-FIVE dollars.", "he paid $25"),
         ("Mr. Smith's colour won't fade", "mister smith is color will not fade"),
         ("Uh, [noise] the (laughs) end", "the end"),
         ("", ""),
     ],
 )
 def test_english(text: str, normal: str) -> None:
-    assert get_normalizer("english")(text) == " ".join(EnglishTextNormalizer()(text).split())
-    if "cents" not in text:
-        assert get_normalizer("english")(text) == normal
+    assert get_normalizer("english")(text) == normal
 
 
 def test_none_keeps_all_but_spaces() -> None:

@@ -212,7 +212,7 @@ def _group_cards(summary: Summary, name: str) -> list[str]:
     for grouping in GROUPINGS:
         groups = [
             group
-            for group in find_groups(summary.score.utterances, grouping, summary.bootstrap)
+            for group in find_groups(summary.score.utterances, grouping, summary.bootstrap, most=_MOST_GROUPS)
             if group.total.counts.reference
         ]
         totals = [group.total for group in groups]
