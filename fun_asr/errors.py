@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["AudioDecodeError", "CheckpointError", "ConfigError", "FunASRError", "ManifestError"]
+__all__ = ["AudioDecodeError", "CheckpointError", "ConfigError", "FunASRError", "ManifestError", "ScoringError"]
 
 
 class FunASRError(Exception):
@@ -42,3 +42,20 @@ class ConfigError(FunASRError):
 
 class ManifestError(FunASRError):
     """A list of recordings or references has a line that cannot be used."""
+
+
+class ScoringError(FunASRError):
+    """References and hypotheses cannot be scored against each other.
+
+    Parameters
+    ----------
+    *problems : str
+        What is wrong, one line each that starts with the file at fault.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__(*problems)
+        self.problems = problems
+
+    def __str__(self) -> str:
+        return "; ".join(self.problems)

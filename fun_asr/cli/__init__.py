@@ -31,6 +31,7 @@ _COMMANDS = {
     "train-lm": _LazyCommand("fun_asr.cli.train_lm:train_lm", "Train the language model of --decoding ctc on text."),
     "train": _LazyCommand("fun_asr.cli.train:train", "Train or fine-tune a model."),
     "transcribe": _LazyCommand("fun_asr.cli.transcribe:transcribe", "Transcribe audio and video files."),
+    "wer": _LazyCommand("fun_asr.cli.wer:wer", "Score hypotheses against references."),
 }
 
 

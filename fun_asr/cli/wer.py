@@ -1,0 +1,333 @@
+"""`fun-asr wer -r REF -h HYP`: error rates of hypotheses against references."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import click
+
+from fun_asr.errors import ScoringError
+from fun_asr.scoring.formats import FORMATS
+
+if TYPE_CHECKING:
+    from fun_asr.scoring.formats import Pair
+    from fun_asr.scoring.summary import Grouping, Summary
+    from fun_asr.scoring.wer import Score
+
+Command = TypeVar("Command", bound=Callable[..., object])
+
+_LISTED = 10
+"""Ids, or problems of one kind, printed before the rest is only counted."""
+
+_READING = (
+    click.option(
+        "-r",
+        "--ref",
+        "references",
+        type=click.Path(path_type=Path, exists=True),
+        multiple=True,
+        required=True,
+        help="References; several, each with its own --hyp, are scored together.",
+    ),
+    click.option(
+        "-h",
+        "--hyp",
+        "hypotheses",
+        type=click.Path(path_type=Path, exists=True),
+        multiple=True,
+        required=True,
+        help="Hypotheses.",
+    ),
+    click.option(
+        "--compare",
+        type=click.Path(path_type=Path, exists=True),
+        multiple=True,
+        help="Hypotheses of another system, to compare with those of --hyp.",
+    ),
+    click.option("--format", "both_formats", type=click.Choice(FORMATS), help="Of all files. [default: found out]"),
+    click.option("--ref_format", type=click.Choice(FORMATS), help="Of the references."),
+    click.option("--hyp_format", type=click.Choice(FORMATS), help="Of the hypotheses."),
+    click.option("--ref_key", help="The references' key or column of text in JSON, csv and tsv."),
+    click.option("--hyp_key", help="The hypotheses'."),
+    click.option("--spoken", is_flag=True, help="Score the words before inverse text normalization."),
+    click.option("--allow_empty", is_flag=True, help="Score references without words as silence."),
+    click.option("--ignore_missing", is_flag=True, help="Leave references out that have no hypothesis."),
+)
+_SCORING = (
+    click.option(
+        "--normalizer",
+        type=click.Choice(["none", "basic", "english"]),
+        default="none",
+        show_default=True,
+        help="Whisper's normaliser for any language, or for English, on both sides.",
+    ),
+    click.option("-c", "--cer", "characters", is_flag=True, help="Count characters instead of words."),
+    click.option("--words", is_flag=True, help="Count words in every language."),
+    click.option(
+        "--alternations/--no_alternations",
+        default=None,
+        help="Take { a / b } and (optional) in references for choices. [default: in trn and stm]",
+    ),
+    click.option(
+        "--bootstrap",
+        "replicates",
+        type=click.IntRange(min=0),
+        default=1000,
+        show_default=True,
+        help="Samples for intervals; 0 for none.",
+    ),
+    click.option(
+        "--resample",
+        type=click.Choice(["utterance", "speaker"]),
+        default="utterance",
+        show_default=True,
+        help="What these samples are drawn from.",
+    ),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the samples."),
+)
+_REPORTING = (
+    click.option(
+        "--by",
+        type=click.Choice(["set", "corpus", "language", "speaker"]),
+        multiple=True,
+        help="A table of these groups; may be repeated.",
+    ),
+    click.option(
+        "--weights", metavar="NAME=WEIGHT,...", help="Also the weighted mean of the groups of the first --by, or sets."
+    ),
+    click.option(
+        "--within",
+        type=click.Choice(["words", "duration"]),
+        default="words",
+        show_default=True,
+        help="What weighs an utterance within its group in --weights.",
+    ),
+    click.option("-a", "--align", is_flag=True, help="Print each utterance's alignment, in sclite's form."),
+    click.option(
+        "--confusions",
+        "most_confused",
+        type=click.IntRange(min=0),
+        default=10,
+        show_default=True,
+        help="How many of each kind to list.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead."),
+    click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report to look at."),
+)
+
+
+def _options(command: Command) -> Command:
+    for option in reversed(_READING + _SCORING + _REPORTING):
+        command = option(command)
+    return command
+
+
+@click.command(
+    short_help="Score hypotheses against references.",
+    # -h is --hyp here, as in jiwer.
+    context_settings={"help_option_names": ["--help"]},
+)
+@_options
+@click.pass_context
+def wer(
+    ctx: click.Context,
+    references: tuple[Path, ...],
+    hypotheses: tuple[Path, ...],
+    compare: tuple[Path, ...],
+    both_formats: str | None,
+    ref_format: str | None,
+    hyp_format: str | None,
+    ref_key: str | None,
+    hyp_key: str | None,
+    spoken: bool,
+    allow_empty: bool,
+    ignore_missing: bool,
+    normalizer: Literal["none", "basic", "english"],
+    characters: bool,
+    words: bool,
+    alternations: bool | None,
+    replicates: int,
+    resample: Literal["utterance", "speaker"],
+    seed: int,
+    by: tuple[Grouping, ...],
+    weights: str | None,
+    within: Literal["words", "duration"],
+    align: bool,
+    most_confused: int,
+    as_json: bool,
+    html: Path | None,
+) -> None:
+    """Print the word error rate of hypotheses, the files or folders HYP, against references, REF.
+
+    Formats: a folder of .txt (beside audio, LibriSpeech's, or transcripts in .txt or .json), lines of text, Kaldi's
+    text, trn, ctm, stm, JSON Lines in NeMo's keys (text, pred_text), csv or tsv with a header. Utterances are matched
+    by their ids; ids that are paths may start at different folders. Lines of text are matched line by line.
+
+    A reference without a hypothesis counts as deletions; a hypothesis without a reference does not count. Both are
+    listed on standard error. Chinese, Japanese, Thai and other languages written without spaces are counted in
+    characters.
+
+    Exit status: 0, or 2 when something cannot be used, with a line for each on standard error, and then nothing else.
+    """
+    if characters and words:
+        raise click.UsageError("--cer and --words exclude each other")
+    if len(references) != len(hypotheses):
+        raise click.UsageError(f"{len(references)} --ref need as many --hyp, not {len(hypotheses)}")
+    if compare and len(compare) != len(references):
+        raise click.UsageError(f"{len(references)} --ref need as many --compare, not {len(compare)}")
+    weigh_by: Grouping = by[0] if by else "set"
+    parsed_weights = None if weights is None else _parse_weights(weights)
+
+    from fun_asr.scoring.formats import read_pair
+    from fun_asr.scoring.summary import Bootstrap, summarize
+    from fun_asr.scoring.wer import score
+    from fun_asr.text.normalize import get_normalizer
+
+    read = functools.partial(
+        read_pair,
+        reference_format=ref_format or both_formats,
+        hypothesis_format=hyp_format or both_formats,
+        reference_key=ref_key,
+        hypothesis_key=hyp_key,
+        spoken=spoken,
+        empty=allow_empty,
+    )
+    normalize = get_normalizer(normalizer)
+    sides = [hypotheses, compare] if compare else [hypotheses]
+    try:
+        pairs = [_read_all(references, side, read) for side in sides]
+        scores = [
+            score(
+                pair.references,
+                pair.hypotheses,
+                normalize=normalize,
+                unit="characters" if characters else "words" if words else "auto",
+                alternations=pair.alternations if alternations is None else alternations,
+                ignore_missing=ignore_missing,
+            )
+            for pair in pairs
+        ]
+        summary = summarize(
+            scores[0],
+            by=by,
+            bootstrap=Bootstrap(replicates=replicates, seed=seed, unit=resample),
+            second=scores[1] if compare else None,
+            weights=parsed_weights,
+            weigh_by=weigh_by,
+            within=within,
+        )
+        if html is not None:
+            _write_page(summary, html, _title(hypotheses, references))
+    except ScoringError as error:
+        for problem in _shortened(error.problems):
+            click.echo(f"fun-asr: error: {problem}", err=True)
+        ctx.exit(2)
+    _print(summary, align=align, most_confused=most_confused, as_json=as_json)
+    for result, pair, paths in zip(scores, pairs, sides, strict=True):
+        for note in _notes(result, pair, paths):
+            click.echo(f"fun-asr: {note}", err=True)
+
+
+def _read_all(references: Sequence[Path], hypotheses: Sequence[Path], read: Callable[[Path, Path], Pair]) -> Pair:
+    """All sets as one pair.
+
+    Raises:
+        ScoringError: with the problems of all.
+    """
+    pairs: list[Pair] = []
+    problems: list[str] = []
+    for reference, hypothesis in zip(references, hypotheses, strict=True):
+        try:
+            pairs.append(read(reference, hypothesis))
+        except ScoringError as error:
+            problems += error.problems
+    if problems:
+        raise ScoringError(*problems)
+    return _together(references, pairs)
+
+
+def _parse_weights(text: str) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, equals, weight = part.rpartition("=")
+        try:
+            weights[name.strip()] = float(weight)
+        except ValueError:
+            equals = ""
+        if not equals or not name.strip() or not 0 < weights[name.strip()] < float("inf"):
+            raise click.BadParameter(f"{part!r} is not NAME=WEIGHT with a positive weight", param_hint="--weights")
+    return weights
+
+
+def _together(paths: Sequence[Path], pairs: Sequence[Pair]) -> Pair:
+    """One pair of several; where they share ids, these start with their sets' names."""
+    from fun_asr.scoring.formats import Pair
+
+    names = [path.stem if path.name != "text" else path.absolute().parent.name for path in paths]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in paths]
+    shared = len({key for pair in pairs for key in pair.references}) < sum(len(pair.references) for pair in pairs)
+    together = Pair({}, {}, [], any(pair.alternations for pair in pairs))
+    for name, pair in zip(names, pairs, strict=True):
+        prefix = f"{name}/" if shared else ""
+        for key, utterance in pair.references.items():
+            together.references[prefix + key] = dataclasses.replace(utterance, id=prefix + key, set=name)
+        together.hypotheses.update({prefix + key: utterance for key, utterance in pair.hypotheses.items()})
+        together.extra.extend(prefix + key for key in pair.extra)
+    return together
+
+
+def _notes(score: Score, pair: Pair, paths: Sequence[Path]) -> list[str]:
+    """What is missing on either side."""
+    name = ", ".join(map(str, paths))
+    notes = []
+    if score.missing:
+        how = "left out" if score.partial else "scored as deletions"
+        notes.append(f"{name}: has no hypothesis for {_listed(score.missing)}; {how}")
+    if pair.extra:
+        notes.append(f"{name}: not scored, for want of a reference: {_listed(pair.extra)}")
+    return notes
+
+
+def _listed(ids: Sequence[str]) -> str:
+    more = len(ids) - _LISTED
+    return f"{len(ids)}: " + " ".join(ids[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shortened(problems: Sequence[str]) -> list[str]:
+    more = len(problems) - 2 * _LISTED
+    return [*problems[: 2 * _LISTED], *([f"and {more} more"] if more > 0 else [])]
+
+
+def _title(hypotheses: Sequence[Path], references: Sequence[Path]) -> str:
+    names = [", ".join(path.name or str(path) for path in paths) for paths in (hypotheses, references)]
+    return names[0] if names[0] == names[1] else f"{names[0]} against {names[1]}"
+
+
+def _write_page(summary: Summary, path: Path, title: str) -> None:
+    from fun_asr.batch.writers import write_atomically
+    from fun_asr.scoring.page import render_page
+
+    page = render_page(summary, path.parent, title=title).encode("utf-8", "backslashreplace")
+    try:
+        write_atomically(path, page)
+    except OSError as error:
+        raise ScoringError(f"{path}: cannot be written: {error.strerror or error}") from None
+
+
+def _print(summary: Summary, *, align: bool, most_confused: int, as_json: bool) -> None:
+    from fun_asr.scoring.report import alignments, render_text, to_dict
+
+    if as_json:
+        report = to_dict(summary, most_confused=most_confused, with_alignments=align)
+        click.echo(json.dumps(report, ensure_ascii=False))
+        return
+    click.echo(render_text(summary, most_confused=most_confused), nl=False)
+    if align:
+        for alignment in alignments(summary.score.utterances):
+            click.echo(f"\n{alignment.rstrip()}")

@@ -1,0 +1,1 @@
+"""Scoring: how far hypotheses are from references, how sure that is, and reports of it."""

@@ -1,0 +1,136 @@
+"""Texts as lines: bare lines, Kaldi's `text`, NIST's trn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from fun_asr.scoring.utterance import Utterance
+
+__all__ = ["check_unique", "guess_format", "read_kaldi", "read_lines", "read_text_lines", "read_trn"]
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_COMMENT = ";;"
+_TRN = re.compile(r"(.*)\(([^()\s]+)\)\s*")
+_LOOKS_LIKE_ID = re.compile(r"\S*[\d_-]\S*")
+
+
+def read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]]:
+    """The lines of a UTF-8 file, numbered from 1, without what ends them; none, with a problem, where it is no such.
+
+    Arguments:
+        path: the file.
+        problems: learns what is wrong, one line each.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        problems.append(f"{path}: {error.strerror or error}")
+        return []
+    if content.startswith(_UTF16):
+        problems.append(f"{path}: is UTF-16, not UTF-8; convert it, for example with iconv -f UTF-16 -t UTF-8")
+        return []
+    try:
+        lines = content.decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        # With the byte order mark, positions count from after it.
+        position = error.start + len(content) - len(error.object)
+        line = content.count(b"\n", 0, position) + 1
+        byte = content[position]
+        problems.append(f"{path}:{line}: is not UTF-8 (byte 0x{byte:02x}); convert it, for example with iconv")
+        return []
+    if not lines[-1]:
+        lines.pop()
+    return [(number, line.rstrip("\r")) for number, line in enumerate(lines, start=1)]
+
+
+def read_text_lines(path: Path, problems: list[str]) -> list[Utterance]:
+    """An utterance a line, its id the line's number."""
+    return [Utterance(id=str(number), text=line.strip()) for number, line in read_lines(path, problems)]
+
+
+def read_kaldi(path: Path, problems: list[str]) -> list[Utterance]:
+    """`id words...` a line; utt2spk, utt2lang, utt2dur and wav.scp beside it tell more about the utterances."""
+    found = []
+    speakers, languages = _beside(path, "utt2spk"), _beside(path, "utt2lang")
+    durations, recordings = _beside(path, "utt2dur"), _beside(path, "wav.scp")
+    for number, line in read_lines(path, problems):
+        name, *text = line.split(None, 1)[:2] or [""]
+        if name:
+            recording = recordings.get(name)
+            utterance = Utterance(
+                id=name,
+                text=text[0].strip() if text else "",
+                speaker=speakers.get(name),
+                language=languages.get(name),
+                duration=_number(durations.get(name)),
+                # A wav.scp may hold a command, which ends with a pipe.
+                audio=None if recording is None or recording.endswith("|") else recording,
+            )
+            found.append((number, utterance))
+    return check_unique(path, found, problems)
+
+
+def _beside(path: Path, name: str) -> dict[str, str]:
+    problems: list[str] = []
+    pairs = (line.split(None, 1) for _, line in read_lines(path.parent / name, problems))
+    return {pair[0]: pair[1].strip() for pair in pairs if len(pair) == 2}
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return None
+
+
+def read_trn(path: Path, problems: list[str]) -> list[Utterance]:
+    """`words... (id)` a line; the speaker is what stands before the id's last dash or underscore, as in sclite."""
+    found = []
+    for number, line in read_lines(path, problems):
+        if not line.strip() or line.startswith(_COMMENT):
+            continue
+        match = _TRN.fullmatch(line)
+        if match:
+            speaker = re.match(r"(.+)[-_]", match[2])
+            utterance = Utterance(id=match[2], text=match[1].strip(), speaker=speaker[1] if speaker else None)
+            found.append((number, utterance))
+        else:
+            problems.append(f"{path}:{number}: has no utterance id; a line of trn ends with one: words (speaker-001)")
+    return check_unique(path, found, problems)
+
+
+def check_unique(path: Path, found: Iterable[tuple[int, Utterance]], problems: list[str]) -> list[Utterance]:
+    """The utterances, with a problem for each id that comes a second time.
+
+    Arguments:
+        path: the file they are from.
+        found: line numbers and utterances.
+        problems: learns what is wrong, one line each.
+    """
+    lines: dict[str, int] = {}
+    utterances = []
+    for number, utterance in found:
+        first = lines.setdefault(utterance.id, number)
+        if first != number:
+            problems.append(f"{path}:{number}: the id {utterance.id} is also that of line {first}")
+        else:
+            utterances.append(utterance)
+    return utterances
+
+
+def guess_format(path: Path) -> str:
+    """`trn`, `kaldi` or `text`, from what a file of another name holds: ids at the end, in front, or none.
+
+    What stands in front are ids only if each has a digit, a dash or an underscore and comes once.
+    """
+    lines = [line for _, line in read_lines(path, []) if line.strip()]
+    if sum(bool(_TRN.fullmatch(line)) for line in lines) * 2 > len(lines):
+        return "trn"
+    names = [line.split(None, 1)[0] for line in lines]
+    if path.name == "text" or (
+        names and len(set(names)) == len(names) and all(_LOOKS_LIKE_ID.fullmatch(name) for name in names)
+    ):
+        return "kaldi"
+    return "text"
