@@ -85,6 +85,10 @@ MakeRecogniser = Callable[[int], Recogniser]
 class Engine(Protocol):
     """Does work in one or more workers."""
 
+    @property
+    def workers(self) -> int:
+        """Pieces of work done at the same time."""
+
     def run(self, next_work: NextWork) -> Generator[Event, None, None]:
         """Do work until there is none; closing the iterator ends the workers and drops what they were at.
 
@@ -180,6 +184,7 @@ class InProcessEngine:
     """Works in the process that it is used in."""
 
     def __init__(self, make: MakeRecogniser) -> None:
+        self.workers = 1
         self._make = make
 
     def run(self, next_work: NextWork) -> Generator[Event, None, None]:

@@ -39,14 +39,14 @@ class ProcessEngine:
 
     def __init__(self, make: MakeRecogniser, workers: int) -> None:
         self._make = make
-        self._workers = workers
+        self.workers = workers
 
     def run(self, next_work: NextWork) -> Generator[Event, None, None]:
         """As `Engine.run`."""
         workers: dict[int, _Worker] = {}
         try:
             while True:
-                for number in range(self._workers):
+                for number in range(self.workers):
                     if number in workers and workers[number].work is not None:
                         continue
                     work = next_work()

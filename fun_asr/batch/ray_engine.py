@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RayEngine"]
 
+ASSUMED_WORKERS = 16
+
 
 class RayEngine:
     """Works in Ray actors, on a cluster that runs already or on one that it starts on this machine.
@@ -37,8 +39,10 @@ class RayEngine:
     def __init__(self, make: MakeRecogniser, *, workers: int, threads: int, address: str | None = None) -> None:
         if importlib.util.find_spec("ray") is None:
             raise FunASRError("the ray engine needs Ray, which is not installed: pip install 'fun-asr[ray]'")
+        # Before the cluster is known, work is cut for many.
+        self.workers = workers or ASSUMED_WORKERS
         self._make = make
-        self._workers = workers
+        self._given_workers = workers
         self._threads = threads
         self._address = address
 
@@ -88,9 +92,9 @@ class RayEngine:
         """Actors, and the accelerators of each."""
         accelerators = int(resources.get("GPU", 0))
         if accelerators:
-            workers = self._workers or accelerators
+            workers = self._given_workers or accelerators
             return workers, min(1.0, accelerators / workers)
-        return self._workers or max(1, int(resources.get("CPU", 1)) // self._threads), 0.0
+        return self._given_workers or max(1, int(resources.get("CPU", 1)) // self._threads), 0.0
 
 
 class _Actor:

@@ -212,7 +212,7 @@ class BatchRun:
             if task.key in unfit:
                 self._fail(task, Failure(task.path, unfit[task.key]))
         fit = [task for task in self.tasks if task.key not in unfit]
-        self._waiting.extend(plan(fit, self.journal, complete))
+        self._waiting.extend(plan(fit, self.journal, complete, self.engine.workers))
 
     def _gave_up(self) -> bool:
         return self.max_failures is not None and len(self._summary.failures) >= self.max_failures

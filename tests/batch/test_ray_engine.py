@@ -98,7 +98,8 @@ def written(output_dir: Path) -> tuple[dict[str, bytes], list[str]]:
 
 @pytest.mark.slow
 def test_two_actors_write_what_one_process_writes(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fun_asr.batch.shards.SHARD_FILES", 2)
+    monkeypatch.setattr("fun_asr.batch.shards.FEWEST_FILES", 2)
+    monkeypatch.setattr("fun_asr.batch.shards.MOST_FILES", 2)
     (tmp_path / "in").mkdir()
     for number in range(10):
         (tmp_path / "in" / f"{number}.wav").write_text("bad" if number == 3 else f"text {number}")

@@ -62,7 +62,8 @@ class Observer:
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "SHARD_FILES", 3)
+    monkeypatch.setattr(shards, "FEWEST_FILES", 3)
+    monkeypatch.setattr(shards, "MOST_FILES", 3)
 
 
 @pytest.fixture
@@ -263,7 +264,8 @@ def test_a_full_disk_is_named_for_each_and_made_good_later(folder: Path, monkeyp
     assert (summary.transcribed, len(summary.failures)) == (5, 3)
     assert str(summary.failures[0].error).endswith("/2.txt: No space left on device")
     monkeypatch.undo()
-    monkeypatch.setattr(shards, "SHARD_FILES", 3)
+    monkeypatch.setattr(shards, "FEWEST_FILES", 3)
+    monkeypatch.setattr(shards, "MOST_FILES", 3)
     run(folder)
     assert outputs(folder.parent / "out") == outputs(folder.parent / "whole")
 
@@ -314,8 +316,21 @@ def test_each_language_has_its_shards(folder: Path) -> None:
 
 
 def test_long_recordings_fill_a_shard_sooner(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "SHARD_SECONDS", 2 * 6 / 32_000)
+    monkeypatch.setattr(shards, "MOST_SECONDS", 2 * 6 / 32_000)
     with Journal(folder.parent / "j") as journal:
         tasks, _ = describe([Recording(str(folder / f"{n}.wav")) for n in range(4)], str(folder), "c", None, journal)
         planned = shards.plan(tasks, journal, ())
     assert [[task.name for task in shard.tasks] for shard in planned] == [["0", "1"], ["2", "3"]]
+
+
+@pytest.mark.parametrize(("files", "workers", "sizes"), [(300, 1, {128, 44}), (300, 2, {38, 34}), (40, 8, {16, 8})])
+def test_workers_are_kept_busy(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, files: int, workers: int, sizes: set[int]
+) -> None:
+    monkeypatch.undo()
+    for number in range(files):
+        (folder / f"{number}.wav").touch()
+    with Journal(folder.parent / "j") as journal:
+        recordings = [Recording(str(folder / f"{n}.wav")) for n in range(files)]
+        tasks, _ = describe(recordings, str(folder), "c", None, journal)
+        assert {len(shard.tasks) for shard in shards.plan(tasks, journal, (), workers)} == sizes
