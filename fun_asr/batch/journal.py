@@ -72,8 +72,6 @@ class Journal:
         """By absolute path."""
         self.shards: list[list[Key]] = []
         """Recordings that were transcribed together, in the order in which they were begun."""
-        self.warnings = 0
-        """Lines that could not be read."""
         self._path = path
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
@@ -165,12 +163,11 @@ class Journal:
         with os.fdopen(os.dup(self._file), "rb") as lines:
             last = b"\n"
             for last in lines:
-                try:
+                # What a kill left of a line, or another program wrote.
+                with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
                     self._apply(json.loads(last))
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    self.warnings += 1
         if not last.endswith(b"\n"):
-            # What a kill left of a line must not take the next one with it.
+            # It must not take the next line with it.
             with contextlib.suppress(OSError):
                 os.write(self._file, b"\n")
 

@@ -34,7 +34,7 @@ class Failure:
     """What could not be done."""
 
     path: str | None
-    """The recording as the user named it; None where it is a list or a line of one."""
+    """The recording or folder as the user named it; None where it is a list or a line of one."""
     error: FunASRError
 
 
@@ -100,7 +100,7 @@ class Summary:
 
 def hash_config(*parts: object) -> str:
     """A short hash of what decides on a transcript, given as values that JSON can hold."""
-    text = json.dumps(parts, sort_keys=True, default=dict)
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

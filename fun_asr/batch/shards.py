@@ -1,12 +1,13 @@
 """Which recordings are transcribed together, such that a run taken up again gives the bytes of one never stopped.
 
 A batch of segments mixes recordings, and the arithmetic of a batch depends a little on its shape: the bundled model
-gave 60 clips, with and without the first 13 of them. Of the other 47, one had another word and 20 more another digit
-in a score or probability in bfloat16, two and 18 in int8, none in float32 at the four digits that are written. So a
-transcript depends on its neighbours. Therefore recordings are transcribed in shards, each a run of `Transcriber.transcribe` of its own that
-shares nothing with the others, and each noted in the journal before it begins. A shard that was cut short is
-transcribed again as a whole, and of it only the outputs that are missing are written. The rest of the list is cut from
-where the last run's cutting stopped, into the shards that that run would have made, given as many workers.
+gave 60 clips, with and without the first 13 of them. Of the other 47, one had another word and 20 more another digit in
+a score or probability in bfloat16, two and 18 in int8, none in float32 at the four digits that are written. So a
+transcript depends on its neighbours. Therefore recordings are transcribed in shards, each a run of
+`Transcriber.transcribe` of its own that shares nothing with the others, and each noted in the journal before it begins.
+A shard that was cut short is transcribed again as a whole, and of it only the outputs that are missing are written. The
+rest of the list is cut from where the last run's cutting stopped, into the shards that that run would have made, given
+as many workers.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def batch(
             writers=writers,
             output_dir=output_dir,
             observer=progress,
-            failures=[*(Failure(None, error) for error in sources.failures), *missing],
+            failures=[*(Failure(getattr(error, "path", None), error) for error in sources.failures), *missing],
             max_failures=1 if fail_fast else max_failures,
             overwrite=mode == "overwrite",
             check_files=check_files,

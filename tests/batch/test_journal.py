@@ -26,7 +26,6 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         assert journal.shards == [[A, ODD]]
         assert (journal.entries[A.path].key, journal.entries[A.path].outputs) == (A, {"txt": 5})
         assert journal.entries[ODD.path].failed
-        assert journal.warnings == 0
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30])
@@ -49,7 +48,7 @@ def test_lines_of_other_programs_are_passed_over(tmp_path: Path) -> None:
         file.write(b'\0\0\0\n[]\n{"event": "done"}\n{"event": "done", "file": [1], "outputs": {}}\n\xff\n')
     with Journal(tmp_path / "j") as journal:
         assert journal.entries.keys() == {A.path, ODD.path}
-        assert journal.warnings == 5
+        assert journal.shards == [[A, ODD]]
 
 
 def test_a_changed_recording_starts_anew(tmp_path: Path) -> None:

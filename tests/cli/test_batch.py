@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from fun_asr.batch import shards
 from fun_asr.batch.journal import JOURNAL_FILE
 
 RATE = 16_000
@@ -163,6 +164,19 @@ def test_what_makes_any_recording_fail_is_one_line(run, tree: Path, tmp_path: Pa
     assert result.stderr == f"fun-asr: error: {tmp_path / 'file' / 'out'}: cannot be written to: Not a directory\n"
 
 
+def test_the_parent_of_the_workers_loads_no_torch(tree: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from fun_asr.cli import main\n"
+        "try:\n"
+        f"    main(['batch', {str(tree / 'missing.wav')!r}, '-o', {str(tmp_path / 'out')!r}])\n"
+        "except SystemExit as status:\n"
+        "    print(status.code, 'torch' in sys.modules)\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout == "1 False\n"
+
+
 # The command, in shards that are small for a test, that kills itself at the Nth time it writes or renames a file: half
 # of what was to be written is then there, as after a kill at a random moment, but whatever the speed of the machine.
 PROGRAM = """
@@ -193,7 +207,11 @@ main()
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_and_taken_up_again_the_output_is_the_same(tiny_model_dir: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_and_taken_up_again_the_output_is_the_same(
+    run, tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MOST_FILES", 13)
+    monkeypatch.setattr(shards, "FEWEST_FILES", 13)
     rng = random.Random(5)
     bad = []
     for number in range(60):
@@ -202,29 +220,26 @@ def test_killed_at_any_moment_and_taken_up_again_the_output_is_the_same(tiny_mod
         if number % 10 == 3:
             bad.append(path)
             path.write_bytes({3: b"", 13: path.read_bytes()[:300]}.get(number, b"no audio at all"))
+    source, formats = tmp_path / "in", ("-f", "txt,json,srt")
 
-    def run(output: str, kill_at: int, workers: int) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", PROGRAM, str(kill_at), "batch", tmp_path / "in", "-o", tmp_path / output]
-        options = ["--model", tiny_model_dir, "--compute_type", "float32", "--threads", "1", "-f", "txt,json,srt"]
-        return subprocess.run(
-            [*map(str, [*command, *options, "--workers", workers])], capture_output=True, text=True, timeout=600
-        )
-
-    whole = run("whole", 0, workers=0)
-    assert whole.returncode == 1
+    whole = run(source, "-o", tmp_path / "whole", *formats)
     # A recording takes seven operations, so that no run comes to its end.
     for workers in (0, 1, 2):
-        assert run("killed", rng.randrange(1, 120), workers).returncode == -signal.SIGKILL
-    last = run("killed", 0, workers=1)
+        command = [sys.executable, "-c", PROGRAM, rng.randrange(1, 120), "batch", source, "-o", tmp_path / "killed"]
+        options = ["--model", tiny_model_dir, "--device", "cpu", "--compute_type", "float32", "--threads", "1"]
+        killed = subprocess.run(
+            [*map(str, [*command, *options, *formats, "--workers", workers])], capture_output=True, timeout=600
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    last = run(source, "-o", tmp_path / "killed", *formats)
 
-    assert last.returncode == 1
+    assert (whole.exit_code, last.exit_code) == (1, 1)
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
     assert len(files(tmp_path / "whole")) == 54 * 3
     for finished in (whole, last):
         named = re.findall(r"error: (\S+?): ", finished.stderr)
         assert sorted(named) == sorted(map(str, bad))
-    records = [
-        json.loads(line) for line in (tmp_path / "killed" / JOURNAL_FILE).read_bytes().splitlines() if line[:1] == b"{"
-    ]
-    transcribed = [record["file"][0] for record in records if record["event"] == "done"]
-    assert len(transcribed) == len(set(transcribed)) == 54
+    lines = (tmp_path / "killed" / JOURNAL_FILE).read_bytes().splitlines()
+    records = [json.loads(line) for line in lines if line.endswith(b"}") and line.startswith(b"{")]
+    done = [record["file"][0] for record in records if record["event"] == "done"]
+    assert len(done) == len(set(done)) == 54
