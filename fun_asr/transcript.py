@@ -7,10 +7,32 @@ from typing import Any
 
 from fun_asr.errors import FunASRError
 
-__all__ = ["Segment", "Transcript", "TranscriptionFailure"]
+__all__ = ["Segment", "Transcript", "TranscriptionFailure", "Word"]
 
 WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
 """Codes of the languages that put no space between words or sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A word of a segment and when it was said."""
+
+    text: str
+    start: float
+    """Seconds from the start of the recording."""
+    end: float
+    """Seconds from the start of the recording."""
+    confidence: float | None
+    """In [0, 1]; None where there is none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields under their own names, for JSON; times are rounded to milliseconds."""
+        return {
+            "text": self.text,
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "confidence": _rounded(self.confidence),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +51,8 @@ class Segment:
     """In [0, 1]; None where the language was given or not detected."""
     score: float | None
     """Mean log-probability of the hypothesis, a token in `generate` decoding, a frame in `ctc`; None without text."""
+    words: tuple[Word, ...] = ()
+    """Empty where there are no word times."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields under their own names, for JSON; times are rounded to milliseconds."""
@@ -39,6 +63,7 @@ class Segment:
             "language": self.language,
             "language_probability": _rounded(self.language_probability),
             "score": _rounded(self.score),
+            "words": [word.to_dict() for word in self.words],
         }
 
 

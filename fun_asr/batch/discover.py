@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fnmatch
+import glob
+import itertools
 import os
+import stat
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from fun_asr.errors import AudioDecodeError
 
-__all__ = ["AUDIO_SUFFIXES", "STANDARD_INPUT", "Inputs", "find_recordings", "output_paths"]
+__all__ = ["AUDIO_SUFFIXES", "STANDARD_INPUT", "Inputs", "Search", "find_recordings", "output_names"]
 
 STANDARD_INPUT = "-"
 
@@ -21,6 +25,41 @@ AUDIO_SUFFIXES = frozenset({
     ".tta", ".ts", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wv",
 })  # fmt: skip
 """Suffixes, in lower case, of the files that a folder is searched for; a file named itself may have any."""
+
+
+JUNK_FOLDERS = frozenset({
+    "$recycle.bin", "system volume information", "lost+found", "__macosx", "@eadir", "#recycle", "#snapshot",
+    "node_modules",
+})  # fmt: skip
+"""Folders, in lower case, in which systems keep what nobody recorded."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is taken from a folder."""
+
+    recursive: bool = True
+    include: tuple[str, ...] = ()
+    """Glob patterns, of which one must match; none lets everything through."""
+    exclude: tuple[str, ...] = ()
+    """Glob patterns, of which none may match a file or a folder."""
+
+    def takes(self, place: str) -> bool:
+        """Whether a file below the folder is wanted; a pattern is compared with its place there and with its name."""
+        return (not self.include or _matches(place, self.include)) and not _matches(place, self.exclude)
+
+    def enters(self, place: str) -> bool:
+        """Whether a folder below the folder is searched."""
+        name = os.path.basename(place)
+        junk = name.startswith(".") or name.lower() in JUNK_FOLDERS
+        return self.recursive and not junk and not _matches(place, self.exclude)
+
+
+def _matches(place: str, patterns: tuple[str, ...]) -> bool:
+    return any(
+        fnmatch.fnmatchcase(place, pattern) or fnmatch.fnmatchcase(os.path.basename(place), pattern)
+        for pattern in patterns
+    )
 
 
 @dataclass(frozen=True)
@@ -35,22 +74,27 @@ class Inputs:
     """The deepest folder that holds all arguments; the recordings' places below it are kept in the output."""
 
 
-def find_recordings(arguments: Sequence[str]) -> Inputs:
-    """Expand folders, recursively, to the audio and video files in them; hidden files and folders are passed over.
+def find_recordings(arguments: Sequence[str], search: Search | None = None) -> Inputs:
+    """Expand folders, recursively, to the audio and video files in them.
+
+    Hidden files and folders are passed over, and what systems put beside recordings, as are pipes and devices.
 
     Arguments:
-        arguments: files, which are taken as they are, folders, or `-` for standard input.
+        arguments: files, which are taken as they are, folders, glob patterns that name no file, or `-` for standard
+            input.
+        search: what is taken from a folder; None takes everything below it.
     """
+    search = search or Search()
     recordings: dict[str, str] = {}
     failures: list[AudioDecodeError] = []
     folders: list[str] = []
-    for argument in arguments:
+    for argument in (path for given in arguments for path in _expanded(given)):
         absolute = os.path.abspath(argument)
         if argument == STANDARD_INPUT:
             recordings.setdefault(STANDARD_INPUT, STANDARD_INPUT)
         elif os.path.isdir(argument):
             folders.append(absolute)
-            found, errors = _search(argument)
+            found, errors = _search(argument, search)
             failures += errors
             if not found and not errors:
                 failures.append(AudioDecodeError(argument, "is a folder without audio or video files"))
@@ -63,7 +107,14 @@ def find_recordings(arguments: Sequence[str]) -> Inputs:
     return Inputs(list(recordings.values()), failures, folder)
 
 
-def _search(folder: str) -> tuple[list[str], list[AudioDecodeError]]:
+def _expanded(argument: str) -> list[str]:
+    """What a pattern that the shell left alone stands for; a file may itself have brackets in its name."""
+    if os.path.lexists(argument) or not glob.has_magic(argument):
+        return [argument]
+    return sorted(glob.glob(argument, recursive=True)) or [argument]
+
+
+def _search(folder: str, search: Search) -> tuple[list[str], list[AudioDecodeError]]:
     found: list[str] = []
     errors: list[AudioDecodeError] = []
 
@@ -71,35 +122,70 @@ def _search(folder: str) -> tuple[list[str], list[AudioDecodeError]]:
         errors.append(AudioDecodeError(error.filename, error.strerror or str(error)))
 
     for parent, children, names in os.walk(folder, onerror=note):
-        children[:] = sorted(name for name in children if not name.startswith("."))
+        below = "" if parent == folder else os.path.relpath(parent, folder)
+        children[:] = sorted(name for name in children if search.enters(os.path.join(below, name)))
         for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES:
-                found.append(os.path.join(parent, name))
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or suffix not in AUDIO_SUFFIXES or not search.takes(os.path.join(below, name)):
+                continue
+            path = os.path.join(parent, name)
+            if _may_be_recording(path):
+                found.append(path)
     return found, errors
 
 
-def output_paths(inputs: Inputs, output_dir: Path, extension: str) -> dict[str, Path]:
-    """Where each recording's transcript goes: never two to one file.
+def _may_be_recording(path: str) -> bool:
+    """False for pipes, sockets and devices, of which reading may never end; a dangling link is to be named."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return True
 
-    `talk.wav` becomes `talk.txt`; beside a `talk.mp3` it becomes `talk.wav.txt`, as that becomes `talk.mp3.txt`.
+
+def output_names(recordings: Iterable[str], folder: str, given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The name of each recording's transcripts, below the output folder and without extension: never two alike.
+
+    `talk.wav` becomes `talk`; beside a `talk.mp3` it becomes `talk.wav`, as that becomes `talk.mp3`; beside a
+    `Talk.wav` one of the two is numbered.
 
     Arguments:
-        inputs: the recordings; their folders below `inputs.folder` are kept.
-        output_dir: the folder for all transcripts.
-        extension: of the transcripts, with its dot.
+        recordings: paths, or `-`; different ones.
+        folder: the recordings' places below it are kept.
+        given: names, by absolute path, that earlier runs gave, whose recordings keep them and others leave them alone.
     """
-    places = {
-        path: "stdin" if path == STANDARD_INPUT else os.path.relpath(os.path.abspath(path), inputs.folder)
-        for path in inputs.recordings
-    }
-    names = {path: os.path.splitext(place)[0] for path, place in places.items()}
+    given = given or {}
+    names: dict[str, str] = {}
+    places: dict[str, str] = {}
+    for path in recordings:
+        kept = None if path == STANDARD_INPUT else given.get(os.path.abspath(path))
+        place = "stdin" if path == STANDARD_INPUT else _place(path, folder)
+        names[path], places[path] = (os.path.splitext(place)[0], place) if kept is None else (kept, kept)
+    of_others = set(given) - {os.path.abspath(path) for path in names}
+    taken = Counter(map(_folded, (given[path] for path in of_others)))
     # A full name may in turn be the stem of another recording, which then gives way.
-    while ambiguous := [path for path in _ambiguous(names) if names[path] != places[path]]:
+    while ambiguous := [path for path in _ambiguous(names, taken) if names[path] != places[path]]:
         names.update((path, places[path]) for path in ambiguous)
-    return {path: output_dir / (name + extension) for path, name in names.items()}
+    kept_names = {_folded(names[path]) for path in names if os.path.abspath(path) in given}
+    used = {*taken, *kept_names}
+    for path in names:
+        if os.path.abspath(path) not in given:
+            numbered = (names[path] if number == 1 else f"{names[path]}.{number}" for number in itertools.count(1))
+            names[path] = next(name for name in numbered if _folded(name) not in used)
+            used.add(_folded(names[path]))
+    return names
 
 
-def _ambiguous(names: dict[str, str]) -> Iterable[str]:
-    # Without case: some file systems take Talk.txt and talk.txt for one file.
-    counts = Counter(name.casefold() for name in names.values())
-    return (path for path, name in names.items() if counts[name.casefold()] > 1)
+def _place(path: str, folder: str) -> str:
+    place = os.path.relpath(os.path.abspath(path), folder)
+    # A list may name what is not below the folder that the first run chose; the output stays inside its own.
+    return os.path.join(*(part for part in place.split(os.sep) if part != os.pardir))
+
+
+def _ambiguous(names: dict[str, str], taken: Mapping[str, int]) -> Iterator[str]:
+    counts = Counter(map(_folded, names.values()))
+    return (path for path, name in names.items() if counts[_folded(name)] + taken.get(_folded(name), 0) > 1)
+
+
+def _folded(name: str) -> str:
+    """Equal for names that some file system takes for one: without case, composed accents or not."""
+    return unicodedata.normalize("NFC", name).casefold()

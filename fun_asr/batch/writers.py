@@ -6,14 +6,42 @@ import itertools
 import json
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fun_asr.transcript import Transcript
 
-__all__ = ["WRITERS", "JSONWriter", "TextWriter", "Writer", "json_line", "write_atomically"]
+__all__ = [
+    "JSONLWriter",
+    "JSONWriter",
+    "RecordingInfo",
+    "TSVWriter",
+    "TextWriter",
+    "Writer",
+    "json_line",
+    "milliseconds",
+    "write_atomically",
+]
+
+TEMPORARY_PREFIX = ".fun-asr-"
+TEMPORARY_SUFFIX = ".tmp"
+
+# A file name that is not UTF-8 holds lone surrogates; escaped in this way they are valid JSON, and read back the same.
+_ESCAPED = "backslashreplace"
 
 _temporary_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class RecordingInfo:
+    """What a list of recordings said about one, beside its path."""
+
+    name: str | None = None
+    """The recording's identifier, as in wav.scp; None is the file's name without suffix."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    """The manifest's other keys."""
 
 
 class Writer(ABC):
@@ -21,26 +49,38 @@ class Writer(ABC):
 
     extension: ClassVar[str]
     """Of the files, with its dot."""
+    concatenates: ClassVar[bool] = False
+    """Whether the contents of several files, one after the other, are such a file too."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the content depends on beside the transcript, for JSON; without what is not set."""
+        return {}
 
     @abstractmethod
-    def render(self, transcript: Transcript) -> str:
+    def render(self, transcript: Transcript, info: RecordingInfo) -> str:
         """The whole file, its last line ended."""
 
+    def encode(self, transcript: Transcript, info: RecordingInfo | None = None) -> bytes:
+        """The whole file in UTF-8."""
+        return self.render(transcript, info or RecordingInfo()).encode("utf-8", _ESCAPED)
+
     def write(self, transcript: Transcript, path: Path) -> None:
-        """Write the file in UTF-8; a reader finds either nothing (or what was there before) or all of it.
+        """Write the file; a reader finds either nothing (or what was there before) or all of it.
 
         Raises:
             OSError: when the folder cannot be made or written to.
         """
-        write_atomically(path, self.render(transcript).encode("utf-8", _ESCAPED))
+        write_atomically(path, self.encode(transcript))
 
 
 class TextWriter(Writer):
     """The text alone, on one line."""
 
     extension = ".txt"
+    concatenates = True
 
-    def render(self, transcript: Transcript) -> str:
+    def render(self, transcript: Transcript, info: RecordingInfo) -> str:
         return transcript.text + "\n"
 
 
@@ -49,15 +89,50 @@ class JSONWriter(Writer):
 
     extension = ".json"
 
-    def render(self, transcript: Transcript) -> str:
+    def render(self, transcript: Transcript, info: RecordingInfo) -> str:
         return json.dumps(transcript.to_dict(), ensure_ascii=False, indent=2) + "\n"
 
 
-WRITERS: dict[str, Writer] = {"txt": TextWriter(), "json": JSONWriter()}
-"""The formats by name."""
+class JSONLWriter(Writer):
+    """One line of a NeMo manifest: `audio_filepath`, `duration` and `pred_text`, then the language and the segments.
 
-# A file name that is not UTF-8 holds lone surrogates; escaped in this way they are valid JSON, and read back the same.
-_ESCAPED = "backslashreplace"
+    What the recording's own manifest line held beside its path, such as the reference `text`, comes first and stays.
+    """
+
+    extension = ".jsonl"
+    concatenates = True
+
+    def render(self, transcript: Transcript, info: RecordingInfo) -> str:
+        entry = transcript.to_dict()
+        line = {
+            **info.fields,
+            "audio_filepath": entry["path"],
+            "duration": entry["duration"],
+            "pred_text": entry["text"],
+            "language": entry["language"],
+            "language_probability": entry["language_probability"],
+            "segments": entry["segments"],
+        }
+        return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+class TSVWriter(Writer):
+    """Segments as Whisper's tsv has them: start and end in whole milliseconds, text; a header line."""
+
+    extension = ".tsv"
+
+    def render(self, transcript: Transcript, info: RecordingInfo) -> str:
+        rows = [
+            f"{milliseconds(segment.start)}\t{milliseconds(segment.end)}\t{' '.join(segment.text.split())}\n"
+            for segment in transcript.segments
+            if segment.text
+        ]
+        return "start\tend\ttext\n" + "".join(rows)
+
+
+def milliseconds(seconds: float) -> int:
+    """Seconds as the nearest whole number of milliseconds."""
+    return round(1000 * seconds)
 
 
 def json_line(transcript: Transcript) -> bytes:
@@ -65,15 +140,21 @@ def json_line(transcript: Transcript) -> bytes:
     return (json.dumps(transcript.to_dict(), ensure_ascii=False) + "\n").encode("utf-8", _ESCAPED)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, temporary_name: str | None = None) -> None:
     """Write a file under a temporary name in its folder, which is made if missing, and move it into place.
+
+    Arguments:
+        path: the file.
+        content: all of it.
+        temporary_name: None makes one up; a name used before replaces what a killed process left under it.
 
     Raises:
         OSError: when that fails; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Short, since the name itself may be as long as the file system allows.
-    temporary = path.with_name(f".fun-asr-{os.getpid()}-{next(_temporary_numbers)}.tmp")
+    made_up = f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_temporary_numbers)}{TEMPORARY_SUFFIX}"
+    temporary = path.with_name(temporary_name or made_up)
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)

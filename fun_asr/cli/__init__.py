@@ -23,6 +23,7 @@ class _LazyCommand(NamedTuple):
 
 
 _COMMANDS = {
+    "batch": _LazyCommand("fun_asr.cli.batch:batch", "Transcribe folders and lists of recordings, resumable."),
     "convert": _LazyCommand(
         "fun_asr.cli.convert:convert", "Import Whisper weights, average or change models, shrink one to int8."
     ),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -45,12 +46,41 @@ _MODEL_OPTIONS = (
     ),
 )
 
+_DECODING_OPTIONS = (
+    click.option(
+        "--decoding",
+        type=click.Choice(["generate", "ctc"]),
+        default="generate",
+        show_default=True,
+        help="ctc is faster and writes bare lower-case words.",
+    ),
+    click.option("--beam_size", type=click.IntRange(min=1), help="Hypotheses kept by generate. [default: 1, greedy]"),
+)
+
 
 def model_options(command: Command) -> Command:
     """Add the options that choose the model, its language and how it runs."""
     for option in reversed(_MODEL_OPTIONS):
         command = option(command)
     return command
+
+
+def recognition_options(command: Command) -> Callable[..., object]:
+    """Add those of `model_options` and those that choose how transcripts are decoded.
+
+    The command's `beam_size` is 1 where it was not given.
+    """
+
+    @functools.wraps(command)
+    def checked(*arguments: Any, decoding: str, beam_size: int | None, **options: Any) -> object:
+        if decoding == "ctc" and beam_size is not None:
+            raise click.UsageError("--beam_size belongs to --decoding generate")
+        return command(*arguments, decoding=decoding, beam_size=beam_size or 1, **options)
+
+    decorated: Callable[..., object] = checked
+    for option in reversed((*_MODEL_OPTIONS, *_DECODING_OPTIONS)):
+        decorated = option(decorated)
+    return decorated
 
 
 def parse_language(language: str) -> str | None:

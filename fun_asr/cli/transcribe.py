@@ -16,18 +16,20 @@ from fun_asr.cli.common import (
     check_device,
     load_transcriber,
     make_writable,
-    model_options,
     parse_language,
     print_error,
+    recognition_options,
     renamed,
     without_standard_input,
 )
+from fun_asr.cli.output import output_options
 from fun_asr.errors import FunASRError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from fun_asr.batch.discover import Inputs
+    from fun_asr.batch.writers import Writer
     from fun_asr.transcriber import Decoding, Transcriber
     from fun_asr.transcript import Transcript
 
@@ -37,19 +39,9 @@ _FATAL_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 @click.command(short_help="Transcribe audio and video files.")
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
-@model_options
-@click.option(
-    "--decoding",
-    type=click.Choice(["generate", "ctc"]),
-    default="generate",
-    show_default=True,
-    help="ctc is faster and writes bare lower-case words.",
-)
-@click.option("--beam_size", type=click.IntRange(min=1), help="Hypotheses kept by generate. [default: 1, greedy]")
-@click.option("-o", "--output_dir", type=click.Path(path_type=Path), help="Write a file for each recording in here.")
-@click.option(
-    "-f", "--output_format", type=click.Choice(["txt", "json"]), default="txt", show_default=True, help="Of the output."
-)
+@recognition_options
+@click.option("-o", "--output_dir", type=click.Path(path_type=Path), help="Write files for each recording in here.")
+@output_options
 def transcribe(
     paths: tuple[str, ...],
     model_dir: Path | None,
@@ -59,24 +51,27 @@ def transcribe(
     batch_size: int,
     threads: int,
     decoding: Decoding,
-    beam_size: int | None,
+    beam_size: int,
     output_dir: Path | None,
-    output_format: str,
+    writers: dict[str, Writer],
 ) -> None:
     """Transcribe audio and video files. A folder stands for all recordings in it and below; - is standard input.
 
     \b
-    Without --output_dir the text goes to standard output:
+    Without --output_dir one format goes to standard output:
       one file            its text
       several, or folders PATH, a tab, the text: one line a file
       -f json             one JSON object a line
-    With it, every recording gets a file: talk.wav becomes talk.txt, or talk.wav.txt where there is also a talk.mp3;
+      -f jsonl, ctm, stm  the recordings' lines, one recording after the other
+      another format      one recording alone
+    With it, every recording gets files: talk.wav becomes talk.txt, or talk.wav.txt where there is also a talk.mp3;
     the folders below the common folder of all PATHs are kept.
 
     Exit status: 0 all transcribed, 1 some or all failed (each with a line on standard error), 2 wrong usage.
     """
-    if decoding == "ctc" and beam_size is not None:
-        raise click.UsageError("--beam_size belongs to --decoding generate")
+    bare = len(paths) == 1 and not os.path.isdir(paths[0])
+    if output_dir is None:
+        _check_printable(writers, bare=bare)
     code = parse_language(language)
     check_device(device)
 
@@ -84,14 +79,22 @@ def transcribe(
 
     inputs = find_recordings(paths)
     # Before the model is loaded, so that a mistyped folder shows at once.
-    output = _Output(inputs, output_dir, output_format, bare=len(paths) == 1 and not os.path.isdir(paths[0]))
+    output = _Output(inputs, output_dir, writers, bare=bare)
     if inputs.recordings:
         transcriber = load_transcriber(model_dir, code, device, compute_type, threads)
-        _run(transcriber, inputs, output, code, decoding, beam_size or 1, batch_size)
+        _run(transcriber, inputs, output, code, decoding, beam_size, batch_size)
     if output.failed and output.total > 1:
         click.echo(f"fun-asr: {output.failed} of {output.total} failed", err=True)
     if output.failed:
         click.get_current_context().exit(1)
+
+
+def _check_printable(writers: dict[str, Writer], *, bare: bool) -> None:
+    if len(writers) > 1:
+        raise click.UsageError("several formats need --output_dir")
+    for name, writer in writers.items():
+        if not (bare or writer.concatenates or name == "json"):
+            raise click.UsageError(f"-f {name} of several recordings needs --output_dir")
 
 
 class _Output:
@@ -101,14 +104,13 @@ class _Output:
         FunASRError: when the output folder cannot be made or written to.
     """
 
-    def __init__(self, inputs: Inputs, output_dir: Path | None, output_format: str, *, bare: bool) -> None:
-        from fun_asr.batch.discover import output_paths
-        from fun_asr.batch.writers import WRITERS
+    def __init__(self, inputs: Inputs, output_dir: Path | None, writers: dict[str, Writer], *, bare: bool) -> None:
+        from fun_asr.batch.discover import output_names
 
-        self._writer = WRITERS[output_format]
-        self._json = output_format == "json"
+        self._writers = writers
         self._bare = bare
-        self._places = None if output_dir is None else output_paths(inputs, output_dir, self._writer.extension)
+        self._output_dir = output_dir
+        self._names = output_names(inputs.recordings, inputs.folder)
         if output_dir is not None:
             make_writable(output_dir)
         self.total = len(inputs.recordings) + len(inputs.failures)
@@ -128,31 +130,36 @@ class _Output:
             OSError: when standard output is closed, or nothing can be written any more.
         """
         assert transcript.path is not None
-        if self._places is None:
-            click.echo(self._line(transcript), nl=False)
+        if self._output_dir is None:
+            click.echo(self._printed(transcript), nl=False)
             return
-        place = self._places[transcript.path]
-        try:
-            self._writer.write(transcript, place)
-        except OSError as error:
-            if error.errno in _FATAL_WRITE_ERRORS:
-                raise
-            self.fail(FunASRError(f"{place}: {error.strerror or error}"))
+        for writer in self._writers.values():
+            place = self._output_dir / (self._names[transcript.path] + writer.extension)
+            try:
+                writer.write(transcript, place)
+            except OSError as error:
+                if error.errno in _FATAL_WRITE_ERRORS:
+                    raise
+                self.fail(FunASRError(f"{place}: {error.strerror or error}"))
+                return
 
-    def _line(self, transcript: Transcript) -> bytes:
+    def _printed(self, transcript: Transcript) -> bytes:
         from fun_asr.batch.writers import json_line
 
-        if self._json:
+        ((name, writer),) = self._writers.items()
+        if name == "json":
             return json_line(transcript)
+        if name != "txt":
+            return writer.encode(transcript)
         text = transcript.text.encode()
         if self._bare:
             return text + b"\n"
         assert transcript.path is not None
         # A name is bytes that need not be UTF-8; it stays one field of one line.
-        name = os.fsencode(transcript.path)
+        path = os.fsencode(transcript.path)
         for character, escape in ((b"\t", rb"\t"), (b"\n", rb"\n"), (b"\r", rb"\r")):
-            name = name.replace(character, escape)
-        return name + b"\t" + text + b"\n"
+            path = path.replace(character, escape)
+        return path + b"\t" + text + b"\n"
 
 
 def _run(

@@ -18,9 +18,14 @@ def test_rows_with_and_without_labels(tmp_path: Path) -> None:
     )
     assert read_rows(manifest) == (
         [
-            ManifestRow(str(tmp_path / "a" / "1.wav"), "en", "17"),
-            ManifestRow("/b/2.wav", None, None),
-            ManifestRow(str(tmp_path / "3.wav"), None, "two lines \\ud800"),
+            ManifestRow(
+                str(tmp_path / "a" / "1.wav"),
+                "en",
+                "17",
+                {"duration": 2.0, "language": "en", "speaker": 17, "offset": 0.0},
+            ),
+            ManifestRow("/b/2.wav", None, None, {"language": None, "speaker": ""}),
+            ManifestRow(str(tmp_path / "3.wav"), None, "two lines \\ud800", {"speaker": "two\nlines \ud800"}),
         ],
         [],
     )

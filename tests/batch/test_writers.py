@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fun_asr.batch.writers import WRITERS, json_line, write_atomically
+from fun_asr.batch.formats import FORMATS, make_writers
+from fun_asr.batch.subtitles import SubtitleOptions
+from fun_asr.batch.writers import json_line, write_atomically
 from fun_asr.transcript import Segment, Transcript
+
+WRITERS = make_writers(FORMATS, SubtitleOptions())
 
 
 def transcript(*texts: str, language: str | None = "en", path: str | None = "talk.wav") -> Transcript:
@@ -40,7 +44,15 @@ def test_json_holds_text_language_and_segments(tmp_path: Path) -> None:
         "language_probability": 0.5,
         "text": "Grüße.",
         "segments": [
-            {"start": 0, "end": 1, "text": "Grüße.", "language": "en", "language_probability": 0.5, "score": -0.25}
+            {
+                "start": 0,
+                "end": 1,
+                "text": "Grüße.",
+                "language": "en",
+                "language_probability": 0.5,
+                "score": -0.25,
+                "words": [],
+            }
         ],
     }
 

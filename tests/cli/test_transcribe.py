@@ -79,6 +79,19 @@ def test_json_files(run, two, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "out" / "b.json").read_text())["path"] == str(two[0])
 
 
+def test_several_formats_are_several_files(run, two, tmp_path: Path) -> None:
+    result = run(two[0], "-o", tmp_path / "out", "-f", "srt,TextGrid", "-f", "tsv", "--max_words_per_line", "1")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"b.srt", "b.TextGrid", "b.tsv"}
+
+
+def test_formats_on_standard_output(run, two) -> None:
+    assert run(two[0], "-f", "vtt").stdout.startswith("WEBVTT\n\n00:00.000 --> ")
+    lines = [json.loads(line) for line in run(*two, "-f", "jsonl").stdout.splitlines()]
+    assert [line["audio_filepath"] for line in lines] == [str(two[0]), str(two[1])]
+    assert {line.split()[0] for line in run(*two, "-f", "ctm").stdout.splitlines()} == {"a", "b"}
+
+
 def test_bad_files_are_a_line_each_and_the_rest_is_done(run, two, tmp_path: Path) -> None:
     bad, missing = tmp_path / "bad.wav", tmp_path / "missing.wav"
     bad.write_text("no audio")
@@ -115,6 +128,9 @@ def test_an_empty_folder_fails(run, tmp_path: Path) -> None:
         (["--device", "abacus"], "abacus"),
         (["--no_such_option"], "No such option"),
         (["-f", "docx"], "'docx' is not one of"),
+        (["-f", "all"], "several formats need --output_dir"),
+        (["-f", "srt", "x.wav"], "-f srt of several recordings needs --output_dir"),
+        (["--highlight_words"], "options of subtitles need -f srt or vtt"),
     ],
 )
 def test_wrong_usage_is_status_2(run, two, options: list[str], message: str) -> None:

@@ -1,0 +1,36 @@
+"""Which recordings cannot be read, found out by opening each and decoding its first second."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+from fun_asr.batch.journal import Key
+from fun_asr.batch.shards import Task
+from fun_asr.errors import AudioDecodeError, FunASRError
+
+__all__ = ["unreadable"]
+
+READERS = 4
+CHECKED_SECONDS = 1.0
+
+
+def unreadable(tasks: Sequence[Task]) -> dict[Key, FunASRError]:
+    """What is wrong with the recordings that do not open; damage further on shows only when all is decoded."""
+    with ThreadPoolExecutor(READERS) as readers:
+        errors = readers.map(_error, (task.path for task in tasks))
+        return {task.key: error for task, error in zip(tasks, errors, strict=True) if error is not None}
+
+
+def _error(path: str) -> FunASRError | None:
+    from fun_asr.audio.decode import stream
+
+    try:
+        with closing(stream(path, CHECKED_SECONDS)) as blocks:  # type: ignore[type-var]
+            next(iter(blocks))
+    except AudioDecodeError as error:
+        return error
+    except Exception as error:  # whatever a codec raises
+        return AudioDecodeError(path, f"cannot be decoded: {type(error).__name__}: {error}")
+    return None

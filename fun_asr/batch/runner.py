@@ -1,0 +1,313 @@
+"""A batch from the recordings found to their outputs: what is left to do is done, recorded and counted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from fun_asr.batch.check import unreadable
+from fun_asr.batch.discover import output_names
+from fun_asr.batch.engine import Engine, Recognised, Result, Work
+from fun_asr.batch.journal import Journal, Key
+from fun_asr.batch.shards import Shard, Task, plan
+from fun_asr.batch.sources import Recording
+from fun_asr.batch.writers import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, Writer, write_atomically
+from fun_asr.errors import AudioDecodeError, FunASRError
+from fun_asr.transcript import Transcript, TranscriptionFailure
+
+__all__ = ["BatchObserver", "BatchRun", "Failure", "Summary", "describe", "hash_config"]
+
+Status = Literal["finished", "stopped", "interrupted"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be done."""
+
+    path: str | None
+    """The recording or folder as the user named it; None where it is a list or a line of one."""
+    error: FunASRError
+
+
+class BatchObserver(Protocol):
+    """Is told how a batch goes."""
+
+    def planned(self, tasks: Sequence[Task], left: Sequence[Task]) -> None:
+        """Before the first recording: all, and those to do now."""
+
+    def done(self, task: Task, transcript: Transcript) -> None:
+        """A recording's outputs are in place."""
+
+    def failed(self, task: Task | None, failure: Failure) -> None:
+        """Something failed; the task where it is one that was planned."""
+
+
+@dataclass
+class Summary:
+    """How a batch went."""
+
+    total: int
+    """Recordings, and whatever else failed before it was one."""
+    done_before: int = 0
+    transcribed: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    audio_seconds: float = 0.0
+    """Of what was transcribed."""
+    wall_seconds: float = 0.0
+    status: Status = "finished"
+
+    @property
+    def left(self) -> int:
+        """Recordings that were not come to."""
+        return self.total - self.done_before - self.transcribed - len(self.failures)
+
+    @property
+    def rtfx(self) -> float:
+        """Seconds of audio transcribed a second, everything included."""
+        return self.audio_seconds / self.wall_seconds if self.wall_seconds else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report, for JSON."""
+        return {
+            "status": self.status,
+            "total": self.total,
+            "done_before": self.done_before,
+            "transcribed": self.transcribed,
+            "failed": len(self.failures),
+            "left": self.left,
+            "audio_seconds": round(self.audio_seconds, 3),
+            "wall_seconds": round(self.wall_seconds, 3),
+            "rtfx": round(self.rtfx, 2),
+            "failures": [
+                {
+                    "path": failure.path,
+                    "kind": type(failure.error).__name__,
+                    "cause": failure.error.cause if isinstance(failure.error, AudioDecodeError) else str(failure.error),
+                }
+                for failure in self.failures
+            ],
+        }
+
+
+def hash_config(*parts: object) -> str:
+    """A short hash of what decides on a transcript, given as values that JSON can hold."""
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def describe(
+    recordings: Iterable[Recording], folder: str, config: str, language: str | None, journal: Journal
+) -> tuple[list[Task], list[Failure]]:
+    """What there is to know of recordings before they are opened, and those that are not there.
+
+    Arguments:
+        recordings: different ones.
+        folder: their places below it name their outputs.
+        config: hash of the model and its options.
+        language: code for all; None leaves it to the lists, or else to detection.
+        journal: gives recordings that it knows the names they had.
+    """
+    by_path = {recording.path: recording for recording in recordings}
+    given = {path: entry.name for path, entry in journal.entries.items()}
+    names = output_names(by_path, folder, given)
+    tasks: list[Task] = []
+    failures: list[Failure] = []
+    for path, recording in by_path.items():
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            failures.append(Failure(path, AudioDecodeError(path, error.strerror or str(error))))
+            continue
+        if not stat.S_ISREG(status.st_mode):
+            failures.append(Failure(path, AudioDecodeError(path, "is not a regular file")))
+            continue
+        spoken = language or recording.language
+        own = hash_config(config, spoken, recording.info.name, recording.info.fields)
+        key = Key(os.path.abspath(path), status.st_size, status.st_mtime_ns, own)
+        tasks.append(Task(path, key, names[path], spoken, recording.info))
+    return tasks, failures
+
+
+@dataclass
+class BatchRun:
+    """One run of a batch; `run` may be called once.
+
+    Outputs are written and recorded by this process alone, whatever does the work.
+    """
+
+    tasks: Sequence[Task]
+    journal: Journal
+    engine: Engine
+    writers: Mapping[str, Writer]
+    output_dir: Path
+    observer: BatchObserver
+    failures: Sequence[Failure] = ()
+    """What failed before there was a task."""
+    max_failures: int | None = None
+    """Stop at this many; None never does."""
+    overwrite: bool = False
+    """Do everything again, and replace files that no batch wrote."""
+    check_files: bool = False
+    """Open every recording before the first is transcribed."""
+
+    def __post_init__(self) -> None:
+        self._summary = Summary(total=len(self.tasks) + len(self.failures))
+        self._begun: list[Shard] = []
+        self._waiting: deque[Shard] = deque()
+        self._results: dict[int, int] = {}  # work -> results received
+        # The same in every run: what a kill left is used up by the recording that it was written for.
+        digest = hashlib.sha256(os.fsencode(os.path.abspath(self.output_dir))).hexdigest()[:8]
+        self._temporary = f"{TEMPORARY_PREFIX}{digest}{TEMPORARY_SUFFIX}"
+
+    def run(self) -> Summary:
+        """Do what is left; KeyboardInterrupt ends it early, with the summary of what was done.
+
+        Raises:
+            FunASRError: when no worker can load the model.
+        """
+        start = time.perf_counter()
+        summary = self._summary
+        try:
+            if self.overwrite and not self.journal.empty:
+                self.journal.restart()
+            self._plan()
+            if not self._gave_up():
+                with closing(self.engine.run(self._next_work)) as events:
+                    for event in events:
+                        if isinstance(event, Recognised):
+                            self._results[event.work] += 1
+                            self._receive(self._begun[event.work], event.index, event.result)
+                        elif event.error is not None:
+                            self._retry(self._begun[event.work], self._results[event.work], event.error)
+                        if self._gave_up():
+                            break
+            if summary.left:
+                summary.status = "stopped"
+        except KeyboardInterrupt:
+            summary.status = "interrupted"
+        summary.wall_seconds = time.perf_counter() - start
+        return summary
+
+    def _plan(self) -> None:
+        """Find out what is left to do; what cannot be done fails here."""
+        complete = {task.key for task in self.tasks if self._complete(task)}
+        self._summary.done_before = len(complete)
+        left = [task for task in self.tasks if task.key not in complete]
+        self.observer.planned(self.tasks, left)
+        for failure in self.failures:
+            self._fail(None, failure)
+        unfit = self._foreign(left)
+        if self.check_files:
+            unfit |= unreadable([task for task in left if task.key not in unfit])
+        for task in left:
+            if task.key in unfit:
+                self._fail(task, Failure(task.path, unfit[task.key]))
+        fit = [task for task in self.tasks if task.key not in unfit]
+        self._waiting.extend(plan(fit, self.journal, complete, self.engine.workers))
+
+    def _gave_up(self) -> bool:
+        return self.max_failures is not None and len(self._summary.failures) >= self.max_failures
+
+    def _place(self, task: Task, writer: Writer) -> Path:
+        return self.output_dir / (task.name + writer.extension)
+
+    def _complete(self, task: Task) -> bool:
+        """Whether every output asked for is recorded and there as it was written."""
+        entry = self.journal.entries.get(task.key.path)
+        if entry is None or entry.key != task.key or entry.failed:
+            return False
+        for name, writer in self.writers.items():
+            try:
+                if os.stat(self._place(task, writer)).st_size != entry.outputs.get(name):
+                    return False
+            except OSError:
+                return False
+        return True
+
+    def _foreign(self, tasks: Sequence[Task]) -> dict[Key, FunASRError]:
+        """Those whose outputs would replace files that no batch wrote."""
+        if self.overwrite:
+            return {}
+        ours = {entry.name for entry in self.journal.entries.values()}
+        return {
+            task.key: FunASRError(f"{place}: exists, and no batch wrote it; --overwrite replaces it")
+            for task in tasks
+            if task.name not in ours
+            for place in (self._place(task, writer) for writer in self.writers.values())
+            if os.path.lexists(place)
+        }
+
+    def _next_work(self) -> Work | None:
+        while self._waiting:
+            shard = self._waiting.popleft()
+            if not shard.noted:
+                try:
+                    self.journal.begin([(task.key, task.name) for task in shard.tasks])
+                except OSError as error:
+                    # Without the record, a later run could not tell whose outputs these are.
+                    for i in sorted(shard.wanted):
+                        self._fail_to_write(shard.tasks[i], self.output_dir, error)
+                    continue
+            number = len(self._begun)
+            self._begun.append(shard)
+            self._results[number] = 0
+            return Work(number, tuple(task.path for task in shard.tasks), shard.tasks[0].language)
+        return None
+
+    def _receive(self, shard: Shard, index: int, result: Result) -> None:
+        task = shard.tasks[index]
+        if index not in shard.wanted:
+            return
+        if isinstance(result, TranscriptionFailure):
+            self._record_failure(task, result.error)
+            return
+        outputs: dict[str, int] = {}
+        place = self.output_dir
+        try:
+            for name, writer in self.writers.items():
+                place = self._place(task, writer)
+                content = writer.encode(result, task.info)
+                write_atomically(place, content, self._temporary)
+                outputs[name] = len(content)
+            place = self.output_dir
+            self.journal.done(task.key, task.name, outputs, result.duration)
+        except OSError as error:
+            self._fail_to_write(task, place, error)
+            return
+        self._summary.transcribed += 1
+        self._summary.audio_seconds += result.duration
+        self.observer.done(task, result)
+
+    def _retry(self, shard: Shard, results: int, cause: str) -> None:
+        """Do each recording of a work that broke off by itself, to find out which one breaks it."""
+        rest = [task for i, task in enumerate(shard.tasks) if i >= results and i in shard.wanted]
+        if len(shard.tasks) == 1:
+            for task in rest:
+                self._record_failure(task, AudioDecodeError(task.path, cause))
+            return
+        self._waiting.extendleft(Shard((task,), frozenset({0}), noted=True) for task in reversed(rest))
+
+    def _record_failure(self, task: Task, error: FunASRError) -> None:
+        cause = error.cause if isinstance(error, AudioDecodeError) else str(error)
+        # Recorded or not, it is tried again by the next run.
+        with suppress(OSError):
+            self.journal.failed(task.key, task.name, cause)
+        self._fail(task, Failure(task.path, error))
+
+    def _fail_to_write(self, task: Task, place: Path, error: OSError) -> None:
+        # Not recorded as failed: with its shard, which is then cut short, it is transcribed again when there is room.
+        cause = f"{task.path}: cannot be written to {place}: {error.strerror or error}"
+        self._fail(task, Failure(task.path, FunASRError(cause)))
+
+    def _fail(self, task: Task | None, failure: Failure) -> None:
+        self._summary.failures.append(failure)
+        self.observer.failed(task, failure)
