@@ -7,10 +7,32 @@ from typing import Any
 
 from fun_asr.errors import FunASRError
 
-__all__ = ["Segment", "Transcript", "TranscriptionFailure"]
+__all__ = ["Cut", "Segment", "Transcript", "TranscriptionFailure", "Word"]
 
 WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
 """Codes of the languages that put no space between words or sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A word of a segment and when it was said."""
+
+    text: str
+    start: float
+    """Seconds from the start of the recording."""
+    end: float
+    """Seconds from the start of the recording."""
+    confidence: float | None
+    """In [0, 1]; None where there is none."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields under their own names, for JSON; times are rounded to milliseconds."""
+        return {
+            "text": self.text,
+            "start": round(self.start, 3),
+            "end": round(self.end, 3),
+            "confidence": _rounded(self.confidence),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +51,8 @@ class Segment:
     """In [0, 1]; None where the language was given or not detected."""
     score: float | None
     """Mean log-probability of the hypothesis, a token in `generate` decoding, a frame in `ctc`; None without text."""
+    words: tuple[Word, ...] = ()
+    """Empty where there are no word times."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields under their own names, for JSON; times are rounded to milliseconds."""
@@ -39,7 +63,24 @@ class Segment:
             "language": self.language,
             "language_probability": _rounded(self.language_probability),
             "score": _rounded(self.score),
+            "words": [word.to_dict() for word in self.words],
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """What the guard against invented text kept out of a transcript."""
+
+    silent_segments: int = 0
+    """Segments in which nobody speaks; they have no text."""
+    loops: int = 0
+    """Segments in which the decoder repeated itself endlessly; they were decoded again, or one repetition is left."""
+    words: int = 0
+    """Words at the end of segments, or all of a segment's, of which CTC heard nothing."""
+
+    def to_dict(self) -> dict[str, int]:
+        """The fields under their own names, for JSON."""
+        return {"silent_segments": self.silent_segments, "loops": self.loops, "words": self.words}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +96,9 @@ class Transcript:
     language_probability: float | None
     """In [0, 1]; None where the language was given or not detected."""
     segments: tuple[Segment, ...]
+    word_times: bool = False
+    """Whether the segments have words with times: they do in English, where they were asked for."""
+    cut: Cut = Cut()
 
     @property
     def text(self) -> str:
@@ -70,6 +114,8 @@ class Transcript:
             "language": self.language,
             "language_probability": _rounded(self.language_probability),
             "text": self.text,
+            "word_times": self.word_times,
+            "cut": self.cut.to_dict(),
             "segments": [segment.to_dict() for segment in self.segments],
         }
 

@@ -202,7 +202,7 @@ def _next_span(
         ended = quiet_end < known
         if quiet_start == 0:
             whole = final and not ended
-            if whole or quiet >= LONG_PAUSE and (ended or quiet >= longest):
+            if whole or (quiet >= LONG_PAUSE and (ended or quiet >= longest)):
                 return min(quiet, longest), False
             if not ended:
                 return None

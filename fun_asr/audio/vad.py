@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.errors import CheckpointError
 
-__all__ = ["VAD_FILE", "WINDOW", "WINDOWS_PER_SECOND", "SpeechDetector", "load_speech_detector", "speech_probabilities"]
+__all__ = ["WINDOW", "WINDOWS_PER_SECOND", "SpeechDetector", "load_speech_detector", "speech_probabilities"]
 
-VAD_FILE = "vad.safetensors"
 WINDOW = 512  # samples = 32 ms
 WINDOWS_PER_SECOND = SAMPLE_RATE / WINDOW  # 31.25
 CONTEXT = 64  # samples of the window before that are seen again
@@ -67,13 +66,12 @@ class SpeechDetector(nn.Module):
         return self.output(hidden.relu()).sigmoid().squeeze(-1), state
 
 
-def load_speech_detector(directory: Path) -> SpeechDetector | None:
-    """The detector of a model directory; None where there is none.
+def load_speech_detector(path: Path) -> SpeechDetector | None:
+    """The detector in a safetensors file; None where there is no such file.
 
     Raises:
-        CheckpointError: when its file is damaged.
+        CheckpointError: when the file is damaged.
     """
-    path = directory / VAD_FILE
     if not path.exists():
         return None
     detector = SpeechDetector()

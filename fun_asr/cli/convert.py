@@ -57,17 +57,15 @@ def whisper(
 def int8(model_dir: Path, output_dir: Path) -> None:
     """Write MODEL_DIR with its matrices as int8 per output channel: a quarter of the size."""
     from fun_asr.model.checkpoint import (
-        CTC_TOKENIZER_FILE,
-        TOKENIZER_FILE,
+        companion_files,
         dequantize,
         load_config,
         load_stored,
         save_model,
     )
 
-    tokenizers = [model_dir / TOKENIZER_FILE, model_dir / CTC_TOKENIZER_FILE]
     state = dequantize(load_stored(model_dir))
-    save_model(output_dir, load_config(model_dir), state, tokenizers, int8=True)
+    save_model(output_dir, load_config(model_dir), state, companion_files(model_dir), int8=True)
     click.echo(output_dir)
 
 
@@ -81,9 +79,8 @@ def average(output_dir: Path, models: tuple[str, ...]) -> None:
     (WiSE-FT, Wortsman et al. 2022). The CTC head, which may be new, is the first model's.
     """
     from fun_asr.model.checkpoint import (
-        CTC_TOKENIZER_FILE,
-        TOKENIZER_FILE,
         average_states,
+        companion_files,
         dequantize,
         load_config,
         load_stored,
@@ -101,6 +98,5 @@ def average(output_dir: Path, models: tuple[str, ...]) -> None:
     if min(weights) < 0 or sum(weights) <= 0:
         raise click.UsageError("weights must not be negative, and not all zero")
     state = average_states([dequantize(load_stored(folder)) for folder in folders], weights, keep=("ctc.",))
-    tokenizers = [folders[0] / TOKENIZER_FILE, folders[0] / CTC_TOKENIZER_FILE]
-    save_model(output_dir, load_config(folders[0]), state, tokenizers, int8=False)
+    save_model(output_dir, load_config(folders[0]), state, companion_files(folders[0]), int8=False)
     click.echo(output_dir)

@@ -46,6 +46,13 @@ _FATAL_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
     help="ctc is faster and writes bare lower-case words.",
 )
 @click.option("--beam_size", type=click.IntRange(min=1), help="Hypotheses kept by generate. [default: 1, greedy]")
+@click.option(
+    "--word_timestamps/--no_word_timestamps",
+    "word_times",
+    default=True,
+    show_default=True,
+    help="Times and confidence of English words, in the formats that have room for them.",
+)
 @click.option("-o", "--output_dir", type=click.Path(path_type=Path), help="Write a file for each recording in here.")
 @click.option(
     "-f", "--output_format", type=click.Choice(["txt", "json"]), default="txt", show_default=True, help="Of the output."
@@ -60,6 +67,7 @@ def transcribe(
     threads: int,
     decoding: Decoding,
     beam_size: int | None,
+    word_times: bool,
     output_dir: Path | None,
     output_format: str,
 ) -> None:
@@ -87,7 +95,7 @@ def transcribe(
     output = _Output(inputs, output_dir, output_format, bare=len(paths) == 1 and not os.path.isdir(paths[0]))
     if inputs.recordings:
         transcriber = load_transcriber(model_dir, code, device, compute_type, threads)
-        _run(transcriber, inputs, output, code, decoding, beam_size or 1, batch_size)
+        _run(transcriber, inputs, output, code, decoding, beam_size or 1, batch_size, word_times)
     if output.failed and output.total > 1:
         click.echo(f"fun-asr: {output.failed} of {output.total} failed", err=True)
     if output.failed:
@@ -163,6 +171,7 @@ def _run(
     decoding: Decoding,
     beam_size: int,
     batch_size: int,
+    word_times: bool,
 ) -> None:
     from fun_asr.transcript import TranscriptionFailure
 
@@ -175,6 +184,7 @@ def _run(
             decoding=decoding,
             beam_size=beam_size,
             batch_size=batch_size,
+            word_times=word_times,
             on_progress=bar.update if len(inputs.recordings) == 1 else None,
         )
         # Closed before an error leaves this function: its readers must not outlive it.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,7 @@ def align(utterances: Sequence[LogProbs], tokens: Sequence[Sequence[int]], blank
     Returns:
         None for an utterance with fewer frames than its tokens need, or without tokens.
     """
-    needed = [len(row) + sum(a == b for a, b in zip(row, row[1:], strict=False)) for row in tokens]
+    needed = [len(row) + sum(a == b for a, b in pairwise(row)) for row in tokens]
     possible = [b for b, frames in enumerate(utterances) if 0 < needed[b] <= len(frames)]
     found: list[Alignment | None] = [None] * len(utterances)
     if possible:
@@ -49,9 +50,7 @@ def align(utterances: Sequence[LogProbs], tokens: Sequence[Sequence[int]], blank
     return found
 
 
-def _best_paths(
-    utterances: list[LogProbs], tokens: list[Sequence[int]], blank: int
-) -> list[npt.NDArray[np.int64]]:
+def _best_paths(utterances: list[LogProbs], tokens: list[Sequence[int]], blank: int) -> list[npt.NDArray[np.int64]]:
     """The state of each frame of each utterance, `[J]`."""
     lengths = [len(frames) for frames in utterances]
     states = [2 * len(row) + 1 for row in tokens]

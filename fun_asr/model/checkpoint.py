@@ -1,4 +1,4 @@
-"""Model directories: `config.json`, safetensors shards, the two tokenizers. No pickle anywhere.
+"""Model directories: `config.json`, safetensors shards, the two tokenizers, the speech detector. No pickle anywhere.
 
 Weight matrices are stored int8 with one float32 scale per output channel (`NAME.scale`) or as float32; vectors,
 depth-wise kernels and the router stay float32.
@@ -29,6 +29,7 @@ from fun_asr.model.fun_asr import FunASR
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 CTC_TOKENIZER_FILE = "ctc.model"
+VAD_FILE = "vad.safetensors"
 SHARD_BYTES = 50 * 10**6
 SCALE_SUFFIX = ".scale"
 
@@ -52,7 +53,7 @@ def stored_as_int8(name: str, weight: Tensor) -> bool:
 
 
 def save_model(
-    directory: Path, config: ModelConfig, state: dict[str, Tensor], tokenizers: Iterable[Path], *, int8: bool
+    directory: Path, config: ModelConfig, state: dict[str, Tensor], companions: Iterable[Path], *, int8: bool
 ) -> None:
     """Write a model directory that `load_state` and `fun-asr --model` read.
 
@@ -60,11 +61,11 @@ def save_model(
         directory: created if missing; files of the same names are replaced.
         config: the model's sizes.
         state: parameters and buffers by name.
-        tokenizers: the `tokenizer.json` and `ctc.model` to copy in.
+        companions: what to copy in, as `companion_files` names it.
         int8: store matrices as int8 per output channel instead of float32.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for path in tokenizers:
+    for path in companions:
         if path.resolve() != (directory / path.name).resolve():
             shutil.copyfile(path, directory / path.name)
     shards: list[dict[str, Tensor]] = [{}]
@@ -89,6 +90,12 @@ def save_model(
         os.replace(path.with_suffix(".tmp"), path)
     text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
     (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+
+def companion_files(directory: Path) -> list[Path]:
+    """What a model directory holds beside the network: its tokenizers and, where there is one, its speech detector."""
+    detector = directory / VAD_FILE
+    return [directory / TOKENIZER_FILE, directory / CTC_TOKENIZER_FILE, *([detector] if detector.exists() else [])]
 
 
 def load_config(directory: Path) -> ModelConfig:

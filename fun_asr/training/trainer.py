@@ -27,6 +27,7 @@ from fun_asr.model.checkpoint import (
     CTC_TOKENIZER_FILE,
     TOKENIZER_FILE,
     build_model,
+    companion_files,
     dequantize,
     load_config,
     load_stored,
@@ -60,9 +61,9 @@ class Trainer:
         init = base / config.init
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.tokenizer_files = [init / TOKENIZER_FILE, init / CTC_TOKENIZER_FILE]
-        self.tokenizer = Tokenizer(self.tokenizer_files[0])
-        self.ctc_tokenizer = CTCTokenizer(self.tokenizer_files[1])
+        self.companion_files = companion_files(init)
+        self.tokenizer = Tokenizer(init / TOKENIZER_FILE)
+        self.ctc_tokenizer = CTCTokenizer(init / CTC_TOKENIZER_FILE)
         self.model = build_model(load_config(init), dequantize(load_stored(init)), str(init))
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
@@ -298,7 +299,7 @@ class Trainer:
         print(f"averaged {len(checkpoints)} checkpoints", file=sys.stderr, flush=True)
         self._measure()
         final = self.output / "final"
-        save_model(final, self.model.config, self.model.state_dict(), self.tokenizer_files, int8=False)
+        save_model(final, self.model.config, self.model.state_dict(), self.companion_files, int8=False)
         return final
 
 
