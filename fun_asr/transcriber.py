@@ -410,11 +410,8 @@ class Transcriber:
             known = [b for b, draft in drafts.items() if draft.words and options.word_times]
         else:
             # Also where no times are asked for: the guard needs them.
-            known = [
-                b
-                for b, draft in drafts.items()
-                if draft.words and recordings[batch[b].recording].language == CTC_LANGUAGE
-            ]
+            languages = {b: recordings[batch[b].recording].language for b in drafts}
+            known = [b for b, draft in drafts.items() if draft.words and languages[b] == CTC_LANGUAGE]
         find_words(
             [drafts[b] for b in known],
             [log_probs[b, : int(ctc_lengths_B[b])].cpu().numpy() for b in known],

@@ -210,7 +210,8 @@ def _next_span(
             break
         elif quiet >= LONG_PAUSE:
             return quiet_start, True
-    if known > longest:
+    # Beyond it, so that a long pause which begins within it is known to be one.
+    if known >= longest + LONG_PAUSE or (final and known > longest):
         return _pause(rest, heard, longest), True
     return (known, True) if final else None
 
