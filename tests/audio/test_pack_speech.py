@@ -73,7 +73,9 @@ def test_spans_cover_hold_all_speech_and_do_not_depend_on_the_pieces(
     edges = [0, *(span.end for span, _, _ in found)]
     assert [span.start for span, _, _ in found] == edges[:-1]
     assert edges[-1] == len(samples)
-    near = np.convolve(probabilities > 0.5, np.ones(2 * PADDING + 1), mode="full")[PADDING : PADDING + len(probabilities)]
+    near = np.convolve(probabilities > 0.5, np.ones(2 * PADDING + 1), mode="full")[
+        PADDING : PADDING + len(probabilities)
+    ]
     for number, (span, piece, speech) in enumerate(found):
         assert 0 < len(span) <= longest * SAMPLE_RATE
         np.testing.assert_array_equal(piece, samples[span.start : span.end])
@@ -85,9 +87,9 @@ def test_spans_cover_hold_all_speech_and_do_not_depend_on_the_pieces(
             following = near[windows][PADDING:]
             assert not (following > 0.5).any()
     cuts = np.minimum(np.cumsum(sizes), len(probabilities))
-    assert [
-        (span, speech) for span, _, speech in pack_speech(_pieces(samples, probabilities, cuts), longest)
-    ] == [(span, speech) for span, _, speech in found]
+    assert [(span, speech) for span, _, speech in pack_speech(_pieces(samples, probabilities, cuts), longest)] == [
+        (span, speech) for span, _, speech in found
+    ]
 
 
 def _pieces(

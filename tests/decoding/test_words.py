@@ -13,7 +13,9 @@ RATE = 16_000
 TOKENIZER = CTCTokenizer(BUNDLED_MODEL / CTC_TOKENIZER_FILE)
 
 
-def heard(words: list[tuple[str, float, float]], seconds: float) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def heard(
+    words: list[tuple[str, float, float]], seconds: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """CTC log-probabilities and audio of words (spoken form, start, end), each with spikes spread over its sound."""
     count = round(seconds * 25)
     log_probs = np.full((count, TOKENIZER.vocab_size), -12.0, np.float32)
@@ -100,4 +102,3 @@ def test_an_unlike_text_still_has_times_in_order() -> None:
     edges = [edge for word in again for edge in (word.start, word.end)]
     assert edges == sorted(edges)
     assert again[4].start == found[2].start
-
