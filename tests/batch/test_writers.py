@@ -39,8 +39,18 @@ def test_json_holds_text_language_and_segments(tmp_path: Path) -> None:
         "language": "en",
         "language_probability": 0.5,
         "text": "Grüße.",
+        "word_times": False,
+        "cut": {"silent_segments": 0, "loops": 0, "words": 0},
         "segments": [
-            {"start": 0, "end": 1, "text": "Grüße.", "language": "en", "language_probability": 0.5, "score": -0.25}
+            {
+                "start": 0,
+                "end": 1,
+                "text": "Grüße.",
+                "language": "en",
+                "language_probability": 0.5,
+                "score": -0.25,
+                "words": [],
+            }
         ],
     }
 
