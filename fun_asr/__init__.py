@@ -1,7 +1,7 @@
 """Fun-ASR: a speech recognition engine.
 
-`load_model` returns a `Transcriber`, which turns each recording into a `Transcript` of `Segment`s, or into a
-`TranscriptionFailure` that says why there is none.
+`load_model` returns a `Transcriber`, which turns each recording into a `Transcript` of `Segment`s and `Word`s, or into
+a `TranscriptionFailure` that says why there is none.
 """
 
 from importlib import import_module
@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fun_asr.transcriber import Transcriber, load_model
-    from fun_asr.transcript import Segment, Transcript, TranscriptionFailure
+    from fun_asr.transcript import Cut, Segment, Transcript, TranscriptionFailure, Word
 
 __version__ = "0.1.0"
 
-__all__ = ["Segment", "Transcriber", "Transcript", "TranscriptionFailure", "__version__", "load_model"]
+__all__ = ["Cut", "Segment", "Transcriber", "Transcript", "TranscriptionFailure", "Word", "__version__", "load_model"]
 
 # Imported on first use: torch takes seconds, and `fun-asr --help` needs none of it.
 _MODULE_OF = {
+    "Cut": "fun_asr.transcript",
     "Segment": "fun_asr.transcript",
     "Transcriber": "fun_asr.transcriber",
     "Transcript": "fun_asr.transcript",
     "TranscriptionFailure": "fun_asr.transcript",
+    "Word": "fun_asr.transcript",
     "load_model": "fun_asr.transcriber",
 }
 

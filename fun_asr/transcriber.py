@@ -7,7 +7,7 @@ import ctypes
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -18,23 +18,26 @@ from torch import Tensor
 
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.features import log_mel
-from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, default_workers, read_segments
-from fun_asr.audio.segment import Span, segment_stream
+from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, default_workers, read_segments
+from fun_asr.audio.segment import Span
+from fun_asr.audio.vad import SpeechDetector, load_speech_detector
 from fun_asr.decoding import ctc
-from fun_asr.decoding.generate import GenerateOptions, generate
-from fun_asr.decoding.guard import cut_loops, has_speech, is_silent
+from fun_asr.decoding.drafts import Draft, find_words
+from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
+from fun_asr.decoding.guard import BLOCKED_NGRAM, has_speech, is_silent, without_loops
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.pool import SegmentPool
 from fun_asr.decoding.rescore import best_hypothesis
+from fun_asr.decoding.words import WrittenWord, written_words
 from fun_asr.errors import AudioDecodeError, CheckpointError, ConfigError
-from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE
+from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
 from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.precision import resolve_compute_type, resolve_device
 from fun_asr.model.quantize import load_network
 from fun_asr.model.routing_stats import LayerRouting, collect_routing
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
-from fun_asr.transcript import Segment, Transcript, TranscriptionFailure
+from fun_asr.transcript import Cut, Segment, Transcript, TranscriptionFailure, Word
 
 __all__ = ["Result", "Transcriber", "load_model"]
 
@@ -44,6 +47,8 @@ POOL_SECONDS = 600.0  # of audio that waits for a batch: 38 MB
 POOL_BATCHES = 16
 KEPT_PRIMITIVES = 16  # compiled oneDNN operations: the layers of one batch share theirs
 PADDED_SECONDS_ON_CPU = 240.0  # of a batch: more makes the caches miss, not the products faster
+
+CTC_LANGUAGE = "en"  # of the CTC head's vocabulary: only its words have times
 
 Decoding = Literal["generate", "ctc"]
 Result = Transcript | TranscriptionFailure
@@ -87,7 +92,18 @@ def load_model(
     config = network.config
     if tokenizer.no_timestamps >= config.decoder.vocab_size or ctc_tokenizer.vocab_size != config.ctc.vocab_size:
         raise CheckpointError(f"{model_directory}: the tokenizers do not belong to this model")
-    return Transcriber(network, tokenizer, ctc_tokenizer, where, language_model)
+    detector = load_speech_detector(model_directory / VAD_FILE)
+    return Transcriber(network, tokenizer, ctc_tokenizer, where, detector, language_model)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A segment that has been recognised, or that has no speech."""
+
+    span: Span
+    text: str = ""
+    score: float | None = None
+    words: tuple[Word, ...] = ()
 
 
 @dataclass
@@ -102,8 +118,13 @@ class _Recording:
     """Segments that wait in the pool."""
     ended: bool = False
     error: AudioDecodeError | None = None
-    texts: list[tuple[Span, str, float | None]] = field(default_factory=list)
-    """Position, text and score of the finished segments, in the order in which they finished."""
+    word_times: bool = False
+    """Whether words have times."""
+    silent_segments: int = 0
+    loops: int = 0
+    cut_words: int = 0
+    finished: list[_Finished] = field(default_factory=list)
+    """In the order in which they finished."""
 
     def result(self) -> Result | None:
         """What came of the recording; None before it is finished."""
@@ -113,14 +134,15 @@ class _Recording:
             return TranscriptionFailure(path=self.path or self.error.path, error=self.error)
         segments = tuple(
             Segment(
-                start=span.start / SAMPLE_RATE,
-                end=span.end / SAMPLE_RATE,
-                text=text,
+                start=done.span.start / SAMPLE_RATE,
+                end=done.span.end / SAMPLE_RATE,
+                text=done.text,
                 language=self.language,
                 language_probability=self.language_probability,
-                score=score,
+                score=done.score,
+                words=done.words,
             )
-            for span, text, score in sorted(self.texts, key=lambda entry: entry[0].start)
+            for done in sorted(self.finished, key=lambda done: done.span.start)
         )
         return Transcript(
             path=self.path,
@@ -128,6 +150,8 @@ class _Recording:
             language=self.language,
             language_probability=self.language_probability,
             segments=segments,
+            word_times=self.word_times,
+            cut=Cut(silent_segments=self.silent_segments, loops=self.loops, words=self.cut_words),
         )
 
 
@@ -136,6 +160,7 @@ class _Options:
     decoding: Decoding
     beam_size: int
     batch_size: int
+    word_times: bool
     on_progress: Progress | None
 
 
@@ -151,12 +176,14 @@ class Transcriber:
         tokenizer: Tokenizer,
         ctc_tokenizer: CTCTokenizer,
         device: torch.device,
+        detector: SpeechDetector | None = None,
         language_model: NGramModel | None = None,
     ) -> None:
         self._network = network
         self._tokenizer = tokenizer
         self._ctc_tokenizer = ctc_tokenizer
         self._device = device
+        self._detector = detector
         self._language_model = language_model
         self._segment_seconds = min(SEGMENT_SECONDS, network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
 
@@ -182,6 +209,7 @@ class Transcriber:
         decoding: Decoding = "generate",
         beam_size: int = 1,
         batch_size: int = 16,
+        word_times: bool = True,
         on_progress: Progress | None = None,
     ) -> Generator[Result, None, None]:
         """Transcribe recordings of any number and length, in memory that depends on neither.
@@ -194,6 +222,7 @@ class Transcriber:
                 language model if it has one, else greedily.
             beam_size: hypotheses kept in "generate"; 1 is greedy search.
             batch_size: most segments (of at most 30 s) recognised at once.
+            word_times: give English words times and confidence; the CTC head knows no other language.
             on_progress: called with the seconds of audio finished since the last call.
 
         Returns:
@@ -203,7 +232,7 @@ class Transcriber:
         Raises:
             ConfigError: for a language that the model lacks, or another option out of range.
         """
-        code, options = self._checked(language, decoding, beam_size, batch_size, on_progress)
+        code, options = self._checked(language, decoding, beam_size, batch_size, word_times, on_progress)
         return self._transcribe(paths, code, options)
 
     def transcribe_samples(
@@ -214,12 +243,13 @@ class Transcriber:
         decoding: Decoding = "generate",
         beam_size: int = 1,
         batch_size: int = 16,
+        word_times: bool = True,
     ) -> Transcript:
         """Transcribe a waveform in memory.
 
         Arguments:
             samples: floating-point `[samples]`, mono at 16 kHz, in [-1, 1].
-            language, decoding, beam_size, batch_size: as for `transcribe`.
+            language, decoding, beam_size, batch_size, word_times: as for `transcribe`.
 
         Raises:
             ConfigError: as for `transcribe`.
@@ -230,12 +260,11 @@ class Transcriber:
             raise ValueError(
                 f"need finite floating-point mono samples of shape [samples], got {samples.dtype} {list(samples.shape)}"
             )
-        code, options = self._checked(language, decoding, beam_size, batch_size, None)
+        code, options = self._checked(language, decoding, beam_size, batch_size, word_times, None)
         samples = samples.astype(np.float32, copy=False)
 
         def events() -> Iterator[AudioSegment | EndOfRecording]:
-            for span, part in segment_stream([samples], self._segment_seconds):
-                yield AudioSegment(0, span, part)
+            yield from cut_stream(0, [samples], self._segment_seconds, self._detector)
             yield EndOfRecording(0, None)
 
         result = next(self._results(events(), {0: _Recording(None, code)}, options))
@@ -248,6 +277,7 @@ class Transcriber:
         decoding: Decoding,
         beam_size: int,
         batch_size: int,
+        word_times: bool,
         on_progress: Progress | None,
     ) -> tuple[str | None, _Options]:
         code = None if language is None else language_code(language)
@@ -259,8 +289,13 @@ class Transcriber:
             raise ConfigError(f"beam_size and batch_size must be at least 1, got {beam_size} and {batch_size}")
         if decoding == "ctc" and beam_size > 1:
             raise ConfigError("beam_size belongs to decoding 'generate'")
-        options = _Options(decoding=decoding, beam_size=beam_size, batch_size=batch_size, on_progress=on_progress)
-        return code, options
+        return code, _Options(
+            decoding=decoding,
+            beam_size=beam_size,
+            batch_size=batch_size,
+            word_times=word_times,
+            on_progress=on_progress,
+        )
 
     def _transcribe(
         self, paths: Iterable[str | os.PathLike[str]], code: str | None, options: _Options
@@ -274,7 +309,8 @@ class Transcriber:
                 yield name
 
         # Closed with this iterator, so that the readers end when the caller stops early.
-        with closing(read_segments(opened(), self._segment_seconds, default_workers())) as events:
+        segments = read_segments(opened(), self._segment_seconds, default_workers(), self._detector)
+        with closing(segments) as events:
             yield from self._results(events, recordings, options)
 
     def _results(
@@ -333,8 +369,9 @@ class Transcriber:
                 pool.drop(event.recording)
             return
         recording.samples = event.span.end
-        if is_silent(event.samples):
-            recording.texts.append((event.span, "", None))
+        if not event.speech or is_silent(event.samples):
+            recording.finished.append(_Finished(event.span))
+            recording.silent_segments += 1
             _report(options, event.span.seconds)
         else:
             recording.pending += 1
@@ -351,21 +388,59 @@ class Transcriber:
         log_probs, ctc_lengths_B = self._network.ctc(encoded, lengths_B)
         blank = self._ctc_tokenizer.blank
         heard = [b for b, speech in enumerate(has_speech(log_probs, ctc_lengths_B, blank)) if speech]
-        found: dict[int, tuple[str, float]] = {}
+        drafts: dict[int, Draft] = {}
         if options.decoding == "ctc":
             hypotheses = self._search_ctc(log_probs, ctc_lengths_B)
             best_BJ = log_probs.amax(dim=-1).cpu()
             for b in heard:
                 score = best_BJ[b, : int(ctc_lengths_B[b])].mean()
-                found[b] = (self._ctc_tokenizer.decode(hypotheses[b]), float(score))
+                words = self._ctc_tokenizer.decode(hypotheses[b]).split()
+                drafts[b] = Draft([WrittenWord(word) for word in words], float(score))
         elif heard:
-            found = self._generate(encoded, lengths_B, heard, batch, recordings, options)
+            drafts = self._generate(encoded, lengths_B, heard, batch, recordings, options)
+        self._find_words(drafts, log_probs, ctc_lengths_B, batch, recordings, options)
         for b, segment in enumerate(batch):
-            text, score_or_none = found.get(b, ("", None))
-            text = " ".join(text.split())
             recording = recordings[segment.recording]
             recording.pending -= 1
-            recording.texts.append((segment.span, text, score_or_none if text else None))
+            recording.finished.append(self._finished(segment.span, drafts.get(b), recording, options))
+
+    def _find_words(
+        self,
+        drafts: dict[int, Draft],
+        log_probs: Tensor,
+        ctc_lengths_B: Tensor,
+        batch: list[AudioSegment],
+        recordings: dict[int, _Recording],
+        options: _Options,
+    ) -> None:
+        """Find the words of the drafts in CTC's language."""
+        if options.decoding == "ctc":
+            known = [b for b, draft in drafts.items() if draft.words and options.word_times]
+        else:
+            # Also where no times are asked for: the guard needs them.
+            languages = {b: recordings[batch[b].recording].language for b in drafts}
+            known = [b for b, draft in drafts.items() if draft.words and languages[b] == CTC_LANGUAGE]
+        find_words(
+            [drafts[b] for b in known],
+            [log_probs[b, : int(ctc_lengths_B[b])].cpu().numpy() for b in known],
+            [batch[b].samples for b in known],
+            self._ctc_tokenizer,
+        )
+
+    @staticmethod
+    def _finished(span: Span, draft: Draft | None, recording: _Recording, options: _Options) -> _Finished:
+        """The segment's result; the recording counts what the guard did."""
+        if draft is None or not draft.words:
+            recording.silent_segments += 1
+        if draft is None:
+            return _Finished(span)
+        recording.loops += draft.looped
+        recording.cut_words += draft.cut_words
+        words: tuple[Word, ...] = ()
+        if draft.timed is not None and options.word_times:
+            recording.word_times = True
+            words = draft.words_from(span.start, SAMPLE_RATE)
+        return _Finished(span, draft.text, draft.score if draft.words else None, words)
 
     def _search_ctc(self, log_probs: Tensor, lengths_B: Tensor) -> list[list[int]]:
         """The CTC head's own tokens of each segment."""
@@ -383,33 +458,38 @@ class Transcriber:
         batch: list[AudioSegment],
         recordings: dict[int, _Recording],
         options: _Options,
-    ) -> dict[int, tuple[str, float]]:
-        """Text and score of the segments `heard` of a batch; their recordings learn their language."""
+    ) -> dict[int, Draft]:
+        """Drafts of the segments `heard` of a batch; their recordings learn their language."""
         if len(heard) < len(batch):
             rows = torch.tensor(heard, device=self._device)
             lengths_B = lengths_B[rows]
             encoded = encoded[rows, : int(lengths_B.max())]
         owners = [recordings[batch[b].recording] for b in heard]
-        hypotheses = generate(
-            self._network.decoder,
-            encoded,
-            lengths_B,
-            self._tokenizer,
-            [owner.language for owner in owners],
-            GenerateOptions(beam_size=options.beam_size, suppress=self._tokenizer.captions),
-        )
-        found = {}
-        for b, owner, hypothesis in zip(heard, owners, hypotheses, strict=True):
+        generate_options = GenerateOptions(beam_size=options.beam_size, suppress=self._tokenizer.captions)
+
+        def decode(places: list[int], generate_options: GenerateOptions) -> list[Hypothesis]:
+            languages = [owners[place].language for place in places]
+            rows = torch.tensor(places, device=self._device)
+            memory = encoded[rows] if len(places) < len(heard) else encoded
+            return generate(
+                self._network.decoder, memory, lengths_B[rows], self._tokenizer, languages, generate_options
+            )
+
+        hypotheses = decode(list(range(len(heard))), generate_options)
+        chosen = []
+        for owner, hypothesis in zip(owners, hypotheses, strict=True):
             if owner.language is None:
                 owner.language = hypothesis.language
                 owner.language_probability = hypothesis.language_probability
-            n_best = [(score, cut_loops(tokens)[0]) for score, tokens in hypothesis.n_best]
-            texts = [self._tokenizer.decode(tokens) for _, tokens in n_best]
-            chosen = 0
-            if self._language_model is not None and owner.language == "en":
-                chosen = best_hypothesis(n_best, texts, self._language_model, self._ctc_tokenizer)
-            found[b] = (texts[chosen], n_best[chosen][0])
-        return found
+            if self._language_model is not None and owner.language == CTC_LANGUAGE:
+                hypothesis = best_hypothesis(hypothesis, self._language_model, self._tokenizer, self._ctc_tokenizer)
+            chosen.append(hypothesis)
+        again = replace(generate_options, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM)
+        hypotheses, looped = without_loops(chosen, lambda places: decode(places, again))
+        return {
+            b: Draft(written_words(self._tokenizer, found.tokens, found.log_probs), found.score, had_loop)
+            for b, found, had_loop in zip(heard, hypotheses, looped, strict=True)
+        }
 
 
 def _return_free_memory() -> None:

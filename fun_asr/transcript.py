@@ -7,7 +7,7 @@ from typing import Any
 
 from fun_asr.errors import FunASRError
 
-__all__ = ["Segment", "Transcript", "TranscriptionFailure", "Word"]
+__all__ = ["Cut", "Segment", "Transcript", "TranscriptionFailure", "Word"]
 
 WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
 """Codes of the languages that put no space between words or sentences."""
@@ -68,6 +68,22 @@ class Segment:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cut:
+    """What the guard against invented text kept out of a transcript."""
+
+    silent_segments: int = 0
+    """Segments in which nobody speaks; they have no text."""
+    loops: int = 0
+    """Segments in which the decoder repeated itself endlessly; they were decoded again, or one repetition is left."""
+    words: int = 0
+    """Words at the end of segments, or all of a segment's, of which CTC heard nothing."""
+
+    def to_dict(self) -> dict[str, int]:
+        """The fields under their own names, for JSON."""
+        return {"silent_segments": self.silent_segments, "loops": self.loops, "words": self.words}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Transcript:
     """The transcript of a recording; its segments follow each other without a gap and cover the recording."""
 
@@ -80,6 +96,9 @@ class Transcript:
     language_probability: float | None
     """In [0, 1]; None where the language was given or not detected."""
     segments: tuple[Segment, ...]
+    word_times: bool = False
+    """Whether the segments have words with times: they do in English, where they were asked for."""
+    cut: Cut = Cut()
 
     @property
     def text(self) -> str:
@@ -95,6 +114,8 @@ class Transcript:
             "language": self.language,
             "language_probability": _rounded(self.language_probability),
             "text": self.text,
+            "word_times": self.word_times,
+            "cut": self.cut.to_dict(),
             "segments": [segment.to_dict() for segment in self.segments],
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from queue import Full, Queue, SimpleQueue
 
@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from fun_asr.audio.decode import stream
-from fun_asr.audio.segment import Span, segment_stream
+from fun_asr.audio.segment import Span, pack_speech, segment_stream
+from fun_asr.audio.vad import SpeechDetector, speech_probabilities
 from fun_asr.errors import AudioDecodeError
 
-__all__ = ["AudioSegment", "EndOfRecording", "read_segments"]
+__all__ = ["AudioSegment", "EndOfRecording", "cut_stream", "read_segments"]
 
 SEGMENTS_AHEAD = 4  # of each recording that is read ahead
 RECORDINGS_AHEAD = 4  # beyond those being decoded: short ones are opened before their turn
@@ -31,7 +32,8 @@ class AudioSegment:
     """The recording's place among the paths."""
     span: Span
     samples: npt.NDArray[np.float32]
-    """Mono 16 kHz `[len(span)]`."""
+    """Mono 16 kHz `[len(span)]`; none where nobody speaks."""
+    speech: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,37 @@ Event = AudioSegment | EndOfRecording
 _Job = tuple[int, str, "Queue[Event]"]
 
 
-def read_segments(paths: Iterable[str], max_seconds: float = 30.0, workers: int = 1) -> Generator[Event, None, None]:
+def cut_stream(
+    recording: int,
+    blocks: Iterable[npt.NDArray[np.float32]],
+    max_seconds: float = 30.0,
+    detector: SpeechDetector | None = None,
+) -> Iterator[AudioSegment]:
+    """Cut a recording into segments that follow each other without a gap, in bounded memory.
+
+    Parameters
+    ----------
+    recording : int
+        Its number.
+    blocks : iterable of float32 [samples]
+        Consecutive pieces of mono 16 kHz audio, of any lengths.
+    max_seconds : float
+        Longest segment, seconds.
+    detector : SpeechDetector, optional
+        Finds speech; without one every segment counts as speech and is cut where the energy is low.
+    """
+    # Copies, so that a segment keeps no more than itself alive.
+    if detector is None:
+        for span, samples in segment_stream(blocks, max_seconds):
+            yield AudioSegment(recording, span, samples.copy())
+    else:
+        for span, samples, speech in pack_speech(speech_probabilities(detector, blocks), max_seconds):
+            yield AudioSegment(recording, span, samples.copy() if speech else samples[:0].copy(), speech)
+
+
+def read_segments(
+    paths: Iterable[str], max_seconds: float = 30.0, workers: int = 1, detector: SpeechDetector | None = None
+) -> Generator[Event, None, None]:
     """Cut recordings into segments, in order, whatever the number of threads.
 
     The threads are daemons and end when the iterator is closed or collected.
@@ -61,6 +93,8 @@ def read_segments(paths: Iterable[str], max_seconds: float = 30.0, workers: int 
         Longest segment, seconds.
     workers : int
         Recordings decoded at the same time.
+    detector : SpeechDetector, optional
+        As for `cut_stream`.
 
     Yields
     ------
@@ -70,7 +104,8 @@ def read_segments(paths: Iterable[str], max_seconds: float = 30.0, workers: int 
     stop = threading.Event()
     jobs: SimpleQueue[_Job | None] = SimpleQueue()
     for _ in range(workers):
-        threading.Thread(target=_work, args=(jobs, max_seconds, stop), name="fun-asr-reader", daemon=True).start()
+        arguments = (jobs, max_seconds, detector, stop)
+        threading.Thread(target=_work, args=arguments, name="fun-asr-reader", daemon=True).start()
     started: deque[Queue[Event]] = deque()
     remaining = enumerate(paths)
     try:
@@ -93,14 +128,15 @@ def read_segments(paths: Iterable[str], max_seconds: float = 30.0, workers: int 
             jobs.put(None)
 
 
-def _work(jobs: SimpleQueue[_Job | None], max_seconds: float, stop: threading.Event) -> None:
+def _work(
+    jobs: SimpleQueue[_Job | None], max_seconds: float, detector: SpeechDetector | None, stop: threading.Event
+) -> None:
     while (job := jobs.get()) is not None and not stop.is_set():
         recording, path, events = job
         error: AudioDecodeError | None = None
         try:
-            for span, samples in segment_stream(stream(path), max_seconds):
-                # A copy, so that a segment keeps no more than itself alive.
-                if not _put(events, AudioSegment(recording, span, samples.copy()), stop):
+            for segment in cut_stream(recording, stream(path), max_seconds, detector):
+                if not _put(events, segment, stop):
                     return
         except AudioDecodeError as raised:
             error = raised

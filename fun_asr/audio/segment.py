@@ -1,4 +1,8 @@
-"""Cut long recordings at pauses into spans that a recogniser can take at once."""
+"""Cut long recordings at pauses into spans that a recogniser can take at once.
+
+`segment_stream` finds pauses by energy alone. `pack_speech` knows where somebody speaks: it leaves long stretches
+without speech out of the spans with speech, and cuts where nobody speaks, be it loud.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.vad import WINDOW, WINDOWS_PER_SECOND
 
-__all__ = ["Span", "segment_stream", "split_at_pauses"]
+__all__ = ["Span", "pack_speech", "segment_stream", "split_at_pauses"]
 
 HOP = SAMPLE_RATE // 100  # 160 samples = 10 ms, the resolution of a cut
 SMOOTHING = 20  # hops = 0.2 s: longer than the closure of a stop consonant, shorter than a pause between phrases
@@ -19,6 +24,10 @@ SETBACK = 50  # hops = 0.5 s: in a long pause, how far before its end the cut li
 COMPARABLE_DB = 6.0  # pauses this much louder than the quietest one count as equally good
 PAUSE_DB = 35.0  # this far below speech is a pause, however much quieter another one is
 FLOOR = 1e-10  # mean square of -100 dBFS
+SPEECH = 0.1  # probability; by bin/bench-vad, 0.3 misses three times as much speech, and 0.05 takes more noise for it
+PADDING = round(0.4 * WINDOWS_PER_SECOND)  # windows kept on either side of speech: soft onsets and endings
+LONG_PAUSE = round(2.0 * WINDOWS_PER_SECOND)  # windows beyond the padding: a longer one is not recognised
+SHORT_PAUSE = 3  # windows = 0.1 s, of which a cut is better than one where the energy is low
 
 
 @dataclass(frozen=True)
@@ -136,3 +145,84 @@ def _cut(window: npt.NDArray[np.float32], shortest: int) -> int:
     last = int(paused[-1])
     length = last - int(paused[breaks[-1] + 1 if len(breaks) else 0])
     return (first + last - min(length // 2, SETBACK)) * HOP + MARGIN
+
+
+def pack_speech(
+    pieces: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]], max_seconds: float = 30.0
+) -> Iterator[tuple[Span, npt.NDArray[np.float32], bool]]:
+    """Cut a stream into spans with and without speech, holding little more than one span at a time.
+
+    Arguments:
+        pieces: consecutive samples with the probabilities of speech in their windows, as `speech_probabilities` gives
+            them.
+        max_seconds: longest span in seconds, at least 1.
+
+    Returns:
+        an iterator over position in the stream, samples there, and whether anybody speaks. The spans follow each other
+        without a gap. One without speech lies at least 0.4 s from speech and is longer than 2 s, at the end excepted.
+    """
+    longest = round(max_seconds * SAMPLE_RATE) // WINDOW
+    start = 0
+    rest = np.zeros(0, np.float32)
+    heard = np.zeros(0, bool)
+    for samples, probabilities in pieces:
+        rest = np.concatenate([rest, samples])
+        heard = np.concatenate([heard, probabilities >= SPEECH])
+        while (found := _next_span(rest, heard, longest, final=False)) is not None:
+            windows, speech = found
+            yield Span(start, start + windows * WINDOW), rest[: windows * WINDOW], speech
+            start, rest, heard = start + windows * WINDOW, rest[windows * WINDOW :], heard[windows:]
+    while len(rest):
+        last = _next_span(rest, heard, longest, final=True)
+        assert last is not None
+        windows, speech = last
+        end = min(windows * WINDOW, len(rest))
+        yield Span(start, start + end), rest[:end], speech
+        start, rest, heard = start + end, rest[end:], heard[windows:]
+
+
+def _next_span(
+    rest: npt.NDArray[np.float32], heard: npt.NDArray[np.bool_], longest: int, *, final: bool
+) -> tuple[int, bool] | None:
+    """Windows of the first span and whether it has speech; None where more of the stream decides on it.
+
+    Arguments:
+        rest: samples not yet cut.
+        heard: whether there is speech in each of their windows `[W]`.
+        longest: most windows of a span.
+        final: whether nothing follows.
+    """
+    counts = np.concatenate([np.zeros(PADDING + 1, int), np.cumsum(heard)])
+    counts = np.concatenate([counts, np.full(PADDING, counts[-1])])
+    padded = counts[2 * PADDING + 1 :] > counts[: -2 * PADDING - 1]
+    known = len(heard) if final else max(0, len(heard) - PADDING)  # what follows may speak into the last ones
+    edges = np.flatnonzero(np.diff(padded[:known], prepend=True, append=True)).reshape(-1, 2)
+    for quiet_start, quiet_end in edges.tolist():
+        quiet = quiet_end - quiet_start
+        ended = quiet_end < known
+        if quiet_start == 0:
+            whole = final and not ended
+            if whole or (quiet >= LONG_PAUSE and (ended or quiet >= longest)):
+                return min(quiet, longest), False
+            if not ended:
+                return None
+        elif quiet_start > longest:
+            break
+        elif quiet >= LONG_PAUSE:
+            return quiet_start, True
+    # Beyond it, so that a long pause which begins within it is known to be one.
+    if known >= longest + LONG_PAUSE or (final and known > longest):
+        return _pause(rest, heard, longest), True
+    return (known, True) if final else None
+
+
+def _pause(rest: npt.NDArray[np.float32], heard: npt.NDArray[np.bool_], longest: int) -> int:
+    """Windows of a span that ends in the longest pause of its latter half."""
+    first = longest // 2
+    edges = np.flatnonzero(np.diff(heard[first:longest], prepend=True, append=True)).reshape(-1, 2)
+    if len(edges):
+        lengths = edges[:, 1] - edges[:, 0]
+        best = len(lengths) - 1 - int(lengths[::-1].argmax())
+        if lengths[best] >= SHORT_PAUSE:
+            return first + int(edges[best].sum()) // 2
+    return max(1, _cut(rest[: longest * WINDOW], first * WINDOW) // WINDOW)

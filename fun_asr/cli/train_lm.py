@@ -33,8 +33,8 @@ def train_lm(
 ) -> None:
     """Train an n-gram model over the pieces of a model's CTC head and put it into the model's directory.
 
-    Each TEXT has one sentence a line (also as .xz), or is a JSONL manifest, of which `text` is taken. Sentences with
-    digits or other signs that are read out are passed over.
+    Each TEXT has one sentence a line (also as .xz), or is a JSONL manifest, of which `text` is taken. Digits and
+    symbols are written out as they are said.
     """
     from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE
     from fun_asr.text.tokenizer import CTCTokenizer

@@ -52,6 +52,7 @@ def transcribe(
     threads: int,
     decoding: Decoding,
     beam_size: int,
+    word_times: bool,
     output_dir: Path | None,
     writers: dict[str, Writer],
 ) -> None:
@@ -82,7 +83,7 @@ def transcribe(
     output = _Output(inputs, output_dir, writers, bare=bare)
     if inputs.recordings:
         transcriber = load_transcriber(model_dir, code, device, compute_type, threads)
-        _run(transcriber, inputs, output, code, decoding, beam_size, batch_size)
+        _run(transcriber, inputs, output, code, decoding, beam_size, batch_size, word_times)
     if output.failed and output.total > 1:
         click.echo(f"fun-asr: {output.failed} of {output.total} failed", err=True)
     if output.failed:
@@ -170,6 +171,7 @@ def _run(
     decoding: Decoding,
     beam_size: int,
     batch_size: int,
+    word_times: bool,
 ) -> None:
     from fun_asr.transcript import TranscriptionFailure
 
@@ -182,6 +184,7 @@ def _run(
             decoding=decoding,
             beam_size=beam_size,
             batch_size=batch_size,
+            word_times=word_times,
             on_progress=bar.update if len(inputs.recordings) == 1 else None,
         )
         # Closed before an error leaves this function: its readers must not outlive it.

@@ -6,7 +6,8 @@ Shapes: B utterances still being decoded, W beam width, R = B * W rows, V vocabu
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -30,8 +31,10 @@ class Hypothesis:
     language: str
     language_probability: float | None
     """None when the language was given."""
-    n_best: tuple[tuple[float, list[int]], ...]
-    """Score and tokens of all complete hypotheses of the search, this one first."""
+    log_probs: list[float]
+    """Of each of `tokens`."""
+    others: tuple[Hypothesis, ...] = ()
+    """The other complete hypotheses of the search, best first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,12 @@ class GenerateOptions:
     suppress_first: tuple[int, ...] = ()
     """Tokens never written first."""
     max_tokens_per_second: float = TOKENS_PER_SECOND
+    no_repeat_ngram: int = 0
+    """Greedy search writes no sequence of so many tokens twice; 0 allows it."""
+
+
+_Found = tuple[float, list[int], list[float]]
+"""Mean log-probability a token, tokens, and the log-probability summed up to each of them."""
 
 
 @dataclass
@@ -54,8 +63,8 @@ class _Beam:
     """Its place among the inputs."""
     limit: int
     """Most tokens it may have."""
-    finished: list[tuple[float, list[int]]] = field(default_factory=list)
-    """Mean log-probability and tokens of the complete hypotheses."""
+    finished: list[_Found] = field(default_factory=list)
+    """The complete hypotheses."""
 
 
 def detect_languages(
@@ -123,13 +132,20 @@ def generate(
     first[list(options.suppress_first)] = True
     beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
     if width == 1:
-        best = [[found] for found in _greedy(decoder, cache, logits, beams, banned, first, tokenizer.eot)]
+        searched = [
+            [found]
+            for found in _greedy(decoder, cache, logits, beams, banned, first, tokenizer.eot, options.no_repeat_ngram)
+        ]
     else:
-        best = _beam_search(decoder, cache, logits, beams, banned, first, tokenizer.eot, width)
-    return [
-        Hypothesis(n_best[0][1], n_best[0][0], code, probability, tuple(n_best))
-        for n_best, (code, probability) in zip(best, detected, strict=True)
-    ]
+        searched = _beam_search(decoder, cache, logits, beams, banned, first, tokenizer.eot, width)
+    hypotheses = []
+    for found, (code, probability) in zip(searched, detected, strict=True):
+        best, *others = (
+            Hypothesis(tokens, score, code, probability, [b - a for a, b in pairwise([0.0, *sums])])
+            for score, tokens, sums in found
+        )
+        hypotheses.append(replace(best, others=tuple(others)))
+    return hypotheses
 
 
 def _greedy(
@@ -140,14 +156,19 @@ def _greedy(
     banned: Tensor,
     first: Tensor,
     eot: int,
-) -> list[tuple[float, list[int]]]:
-    best: list[tuple[float, list[int]]] = [(0.0, [])] * len(beams)
+    no_repeat_ngram: int,
+) -> list[_Found]:
+    best: list[_Found] = [(0.0, [], [])] * len(beams)
     tokens: list[list[int]] = [[] for _ in beams]
+    sums: list[list[float]] = [[] for _ in beams]
     scores = [0.0] * len(beams)
     block = first
     while True:
         logits.masked_fill_(block, -torch.inf)
         block = banned
+        if no_repeat_ngram:
+            for row, beam in enumerate(beams):
+                logits[row, _repeated(tokens[beam.index], no_repeat_ngram)] = -torch.inf
         top = logits.max(dim=-1)
         log_probs = (top.values - logits.logsumexp(dim=-1)).tolist()
         chosen = top.indices.tolist()
@@ -156,9 +177,10 @@ def _greedy(
             scores[beam.index] += log_prob
             if token != eot:
                 tokens[beam.index].append(token)
+                sums[beam.index].append(scores[beam.index])
             written = tokens[beam.index]
             if token == eot or len(written) >= beam.limit:
-                best[beam.index] = (scores[beam.index] / (len(written) + 1), written)
+                best[beam.index] = (scores[beam.index] / (len(written) + 1), written, sums[beam.index])
             else:
                 kept.append(row)
         if not kept:
@@ -171,6 +193,12 @@ def _greedy(
         logits = decoder.step(torch.tensor([[chosen[row]] for row in kept], device=logits.device), cache)
 
 
+def _repeated(tokens: list[int], n: int) -> list[int]:
+    """What would end an n-gram that has been written before."""
+    last = tokens[len(tokens) - n + 1 :]
+    return [tokens[i + n - 1] for i in range(len(tokens) - n + 1) if tokens[i : i + n - 1] == last]
+
+
 def _beam_search(
     decoder: Decoder,
     cache: DecoderCache,
@@ -180,11 +208,12 @@ def _beam_search(
     first: Tensor,
     eot: int,
     width: int,
-) -> list[list[tuple[float, list[int]]]]:
+) -> list[list[_Found]]:
     """Beam search that ends for an utterance once `width` hypotheses are complete; the best has the highest mean."""
     device = logits.device
-    best: list[list[tuple[float, list[int]]]] = [[] for _ in beams]
+    best: list[list[_Found]] = [[] for _ in beams]
     tokens: list[list[list[int]]] = [[[] for _ in range(width)] for _ in beams]
+    sums: list[list[list[float]]] = [[[] for _ in range(width)] for _ in beams]
     # All rows of an utterance start equal: only the first may branch.
     scores_BW = torch.full((len(beams), width), -torch.inf, device=device)
     scores_BW[:, 0] = 0.0
@@ -208,12 +237,14 @@ def _beam_search(
                 if token == eot:
                     if rank < width:
                         written = tokens[b][source]
-                        beam.finished.append((value / (len(written) + 1), written))
+                        beam.finished.append((value / (len(written) + 1), written, sums[b][source]))
                 elif len(live) < width:
                     live.append((value, source, token))
             length = len(tokens[b][0]) + 1
             if len(beam.finished) >= width or length >= beam.limit or not live:
-                complete = beam.finished or [(value / length, [*tokens[b][s], t]) for value, s, t in live]
+                complete = beam.finished or [
+                    (value / length, [*tokens[b][s], t], [*sums[b][s], value]) for value, s, t in live
+                ]
                 best[beam.index] = sorted(complete, key=lambda hypothesis: -hypothesis[0])
                 continue
             live += [(-torch.inf, live[0][1], live[0][2])] * (width - len(live))
@@ -222,6 +253,7 @@ def _beam_search(
             next_tokens += [token for _, _, token in live]
             next_scores.append([value for value, _, _ in live])
             tokens[b] = [[*tokens[b][source], token] for _, source, token in live]
+            sums[b] = [[*sums[b][source], value] for value, source, _ in live]
         if not kept:
             return best
         cache.select_rows(torch.tensor(next_rows, device=device))
@@ -229,5 +261,6 @@ def _beam_search(
             cache.select_utterances(torch.tensor(kept, device=device))
             beams = [beams[b] for b in kept]
             tokens = [tokens[b] for b in kept]
+            sums = [sums[b] for b in kept]
         scores_BW = torch.tensor(next_scores, device=device)
         logits = decoder.step(torch.tensor(next_tokens, device=device)[:, None], cache)

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from fun_asr.decoding.generate import Hypothesis
+from fun_asr.decoding.words import CTC_FRAME, TimedWord
+
 SILENCE_PEAK = 1e-4  # -80 dBFS, 3 steps of 16-bit audio: dithered silence stays below it
 MAX_LOOP_TOKENS = 20
 MIN_LOOP_COPIES = 4
 MIN_LOOP_SPAN = 8  # tokens: "no, no, no, no" is speech
+BLOCKED_NGRAM = 5  # tokens that are not written twice when a segment is decoded again
+UNLIKELY = -5.0  # mean CTC log-probability of a word's tokens at their best frames
+HEARD_SHARE = 1 / 3  # of the tokens written, by bin/measure-guard: of words that were said CTC hears more than half
 
 
 def is_silent(samples: npt.NDArray[np.float32]) -> bool:
@@ -53,3 +60,48 @@ def cut_loops(tokens: Sequence[int]) -> tuple[list[int], bool]:
         if copies >= MIN_LOOP_COPIES and copies * n >= MIN_LOOP_SPAN:
             return tokens[: len(tokens) - (copies - 1) * n], True
     return tokens, False
+
+
+def without_loops(
+    hypotheses: Sequence[Hypothesis], decode_again: Callable[[list[int]], Sequence[Hypothesis]]
+) -> tuple[list[Hypothesis], list[bool]]:
+    """Replace hypotheses that got caught in a loop.
+
+    Arguments:
+        hypotheses: of a batch.
+        decode_again: decodes those at the given places in another way, without repetitions.
+
+    Returns:
+        the hypotheses, and which of them had a loop. Where the second try loops as well, the first one with the loop
+        cut stays.
+    """
+    cut = [cut_loops(hypothesis.tokens) for hypothesis in hypotheses]
+    looped = [had_loop for _, had_loop in cut]
+    found = list(hypotheses)
+    places = [i for i, had_loop in enumerate(looped) if had_loop]
+    if places:
+        for i, again in zip(places, decode_again(places), strict=True):
+            tokens = cut[i][0]
+            kept = replace(hypotheses[i], tokens=tokens, log_probs=hypotheses[i].log_probs[: len(tokens)])
+            found[i] = kept if cut_loops(again.tokens)[1] else again
+    return found, looped
+
+
+def supported_words(words: Sequence[TimedWord], ctc_log_probs: npt.NDArray[np.float32], blank: int) -> int:
+    """How many of the words stay: all but those at the end that CTC does not hear.
+
+    They go if each of them is unlikely where it was aligned, and the frames from there on are nearly all blank: fewer
+    than a third as many tokens are to be expected there as were written. Where CTC hears something else they stay.
+
+    Arguments:
+        words: in order, with their places in the segment.
+        ctc_log_probs: the segment's CTC log-probabilities, float32 `[J, C]`.
+        blank: the blank's index.
+    """
+    kept = len(words)
+    while kept and (not words[kept - 1].ctc_log_probs or np.mean(words[kept - 1].ctc_log_probs) < UNLIKELY):
+        kept -= 1
+    written = sum(len(word.ctc_log_probs) for word in words[kept:])
+    start = -(-words[kept - 1].end // CTC_FRAME) if kept else 0
+    heard = float(np.sum(1 - np.exp(ctc_log_probs[start:, blank])))
+    return kept if heard < HEARD_SHARE * written else len(words)

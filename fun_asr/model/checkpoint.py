@@ -1,4 +1,4 @@
-"""Model directories: `config.json`, safetensors shards, two tokenizers, a language model if any. No pickle anywhere.
+"""Model directories: `config.json`, safetensors shards, tokenizers, detector, language model. No pickle anywhere.
 
 Weight matrices are stored int8 with one float32 scale per output channel (`NAME.scale`) or as float32; vectors,
 depth-wise kernels and the router stay float32.
@@ -31,18 +31,12 @@ TOKENIZER_FILE = "tokenizer.json"
 CTC_TOKENIZER_FILE = "ctc.model"
 CTC_LANGUAGE_MODEL_FILE = "ctc-lm.safetensors"
 """A model can do without it."""
+VAD_FILE = "vad.safetensors"
 SHARD_BYTES = 50 * 10**6
 SCALE_SUFFIX = ".scale"
 
 _KEPT_FLOAT = ("router.", "depthwise.", "positions")
 _ROUTED = (".router.", ".experts.")
-
-
-def companion_files(directory: Path) -> list[Path]:
-    """What a model directory holds beside weights and configuration: the tokenizers, the CTC language model if any."""
-    language_model = directory / CTC_LANGUAGE_MODEL_FILE
-    tokenizers = [directory / TOKENIZER_FILE, directory / CTC_TOKENIZER_FILE]
-    return [*tokenizers, language_model] if language_model.exists() else tokenizers
 
 
 def quantize(name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,7 +64,7 @@ def save_model(
         directory: created if missing; files of the same names are replaced.
         config: the model's sizes.
         state: parameters and buffers by name.
-        companions: files to copy in, those of another model directory by `companion_files`.
+        companions: what to copy in, as `companion_files` names it.
         int8: store matrices as int8 per output channel instead of float32.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -99,6 +93,13 @@ def save_model(
         os.replace(path.with_suffix(".tmp"), path)
     text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
     (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
+
+
+def companion_files(directory: Path) -> list[Path]:
+    """What a model directory holds beside the network: tokenizers, a speech detector and a language model if any."""
+    optional = [directory / VAD_FILE, directory / CTC_LANGUAGE_MODEL_FILE]
+    tokenizers = [directory / TOKENIZER_FILE, directory / CTC_TOKENIZER_FILE]
+    return [*tokenizers, *(path for path in optional if path.exists())]
 
 
 def load_config(directory: Path) -> ModelConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import sentencepiece
@@ -102,6 +103,15 @@ class Tokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens to text, special tokens and outer spaces left out."""
         return str(self._tokenizer.decode([t for t in tokens if t < self.eot], skip_special_tokens=True)).strip()
+
+    def split_words(self, tokens: Sequence[int]) -> list[slice]:
+        """The tokens of each word; a word starts where a token starts with a space."""
+        starts = [i for i, token in enumerate(tokens) if i == 0 or token in self._word_starts]
+        return [slice(a, b) for a, b in pairwise([*starts, len(tokens)])]
+
+    @cached_property
+    def _word_starts(self) -> frozenset[int]:
+        return frozenset(i for token, i in self._tokenizer.get_vocab().items() if token.startswith("Ġ"))
 
 
 class CTCTokenizer:

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fun_asr.decoding.language_model import BOUNDARY, KEY_BITS, LARGEST_ORDER, Keys, NGramModel
-from fun_asr.decoding.rescore import spoken_form
 from fun_asr.errors import ManifestError
+from fun_asr.text.spoken import spoken_text
 
 OVERLAP = 5
 """A sentence that shares so many words in a row with a development set is left out of the training text."""
@@ -31,7 +31,7 @@ def read_sentences(paths: Iterable[Path], exclude: Iterable[Path] = ()) -> Itera
     held_out = {gram for path in exclude for line in _lines(path) for gram in _grams(line.split())}
     for path in paths:
         for line in _lines(path):
-            spoken = spoken_form(line)
+            spoken = spoken_text(line)
             if spoken and held_out.isdisjoint(_grams(spoken.split())):
                 yield spoken
 

@@ -61,7 +61,7 @@ class Trainer:
         init = base / config.init
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.companions = companion_files(init)
+        self.companion_files = companion_files(init)
         self.tokenizer = Tokenizer(init / TOKENIZER_FILE)
         self.ctc_tokenizer = CTCTokenizer(init / CTC_TOKENIZER_FILE)
         self.model = build_model(load_config(init), dequantize(load_stored(init)), str(init))
@@ -299,7 +299,7 @@ class Trainer:
         print(f"averaged {len(checkpoints)} checkpoints", file=sys.stderr, flush=True)
         self._measure()
         final = self.output / "final"
-        save_model(final, self.model.config, self.model.state_dict(), self.companions, int8=False)
+        save_model(final, self.model.config, self.model.state_dict(), self.companion_files, int8=False)
         return final
 
 

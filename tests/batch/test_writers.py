@@ -43,6 +43,8 @@ def test_json_holds_text_language_and_segments(tmp_path: Path) -> None:
         "language": "en",
         "language_probability": 0.5,
         "text": "Grüße.",
+        "word_times": False,
+        "cut": {"silent_segments": 0, "loops": 0, "words": 0},
         "segments": [
             {
                 "start": 0,

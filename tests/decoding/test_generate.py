@@ -153,3 +153,37 @@ def test_ctc_greedy_merges_repeats_and_drops_blanks_within_each_length() -> None
     path = torch.tensor([[1, 1, 3, 1, 2, 2, 3, 3], [0, 3, 3, 2, 1, 1, 1, 1]])
     scores = torch.nn.functional.one_hot(path, 4).float().log()
     assert ctc.greedy(scores, torch.tensor([8, 4]), blank=3) == [[1, 1, 2], [0, 2]]
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_log_probs_are_those_of_the_tokens(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor], width: int
+) -> None:
+    memory, lengths = encoded
+    options = GenerateOptions(beam_size=width)
+    hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
+    for i, length in enumerate(lengths.tolist()):
+        tokens = hypotheses[i].tokens
+        written = TinyTokenizer().prompt("en")
+        expected = []
+        for token in tokens:
+            expected.append(float(log_probs(model, memory[i : i + 1, :length], written, set())[token]))
+            written.append(token)
+        assert hypotheses[i].log_probs == pytest.approx(expected, abs=1e-3)
+
+
+def test_no_sequence_is_written_twice_where_that_is_not_allowed(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor]
+) -> None:
+    memory, lengths = encoded
+
+    def repeats(n: int, options: GenerateOptions) -> int:
+        count = 0
+        for hypothesis in generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options):
+            grams = [tuple(hypothesis.tokens[i : i + n]) for i in range(len(hypothesis.tokens) - n + 1)]
+            count += len(grams) - len(set(grams))
+        return count
+
+    for n in (1, 2):
+        assert repeats(n, GenerateOptions()) > 0, "the model should repeat itself when it may"
+        assert repeats(n, GenerateOptions(no_repeat_ngram=n)) == 0

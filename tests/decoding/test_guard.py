@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fun_asr.decoding.guard import cut_loops, has_speech, is_silent
+from fun_asr.decoding.generate import Hypothesis
+from fun_asr.decoding.guard import cut_loops, has_speech, is_silent, supported_words, without_loops
+from fun_asr.decoding.words import TimedWord
 
 BLANK = 3
 
@@ -60,3 +62,68 @@ def test_what_is_no_loop_stays(tokens: list[int]) -> None:
 def test_cutting_again_changes_nothing() -> None:
     once, _ = cut_loops([5, *[1, 2] * 30])
     assert cut_loops(once) == (once, False)
+
+
+def hypothesis(tokens: list[int]) -> Hypothesis:
+    return Hypothesis(tokens, -0.1, "en", None, [-0.1] * len(tokens))
+
+
+def test_hypotheses_with_loops_are_decoded_again_and_no_others() -> None:
+    asked = []
+
+    def again(places: list[int]) -> list[Hypothesis]:
+        asked.append(places)
+        return [hypothesis([1, 2, 3])]
+
+    found, looped = without_loops([hypothesis([5]), hypothesis([7] * 20), hypothesis([6])], again)
+    assert [one.tokens for one in found] == [[5], [1, 2, 3], [6]]
+    assert looped == [False, True, False]
+    assert asked == [[1]]
+
+
+def test_a_second_loop_leaves_the_first_one_cut() -> None:
+    found, looped = without_loops([hypothesis([4, *[7] * 20])], lambda places: [hypothesis([8] * 9) for _ in places])
+    assert found[0].tokens == [4, 7]
+    assert found[0].log_probs == [-0.1, -0.1]
+    assert looped == [True]
+
+
+def test_without_loops_nothing_is_decoded_again() -> None:
+    assert without_loops([hypothesis([5])], lambda places: pytest.fail("not needed")) == ([hypothesis([5])], [False])
+
+
+def word(text: str, start: float, end: float, *ctc: float) -> TimedWord:
+    return TimedWord(text, round(start * 16_000), round(end * 16_000), (-0.1,), ctc)
+
+
+def blanks(seconds: float, *spikes: float) -> np.ndarray:
+    """CTC frames `[J, 4]` that are blank but for spikes of token 0 at some seconds."""
+    scores = np.full((round(seconds * 25), 4), -15.0, np.float32)
+    scores[:, BLANK] = -1e-4
+    for spike in spikes:
+        scores[round(spike * 25)] = [-0.01, -15, -15, -6]
+    return scores
+
+
+SAID = [word("we", 0.1, 0.4, -0.1), word("went", 0.4, 0.9, -7.0, -9.0), word("home", 0.9, 1.4, -0.2)]
+INVENTED = [word("thanks", 1.4, 1.9, -14.0), word("—", 1.9, 1.9), word("everybody", 1.9, 2.9, -13.0, -12.0, -14.0)]
+
+
+def test_words_at_the_end_that_nobody_hears_are_cut() -> None:
+    frames = blanks(3.0, 0.2, 0.6, 0.8, 1.2)
+    assert supported_words([*SAID, *INVENTED], frames, BLANK) == 3
+    assert supported_words(SAID, frames, BLANK) == 3
+
+
+def test_an_unlikely_word_between_others_stays() -> None:
+    assert supported_words(SAID, blanks(1.5, 0.2, 1.2), BLANK) == 3
+
+
+def test_where_ctc_hears_something_else_the_words_stay() -> None:
+    assert supported_words([*SAID, *INVENTED], blanks(3.0, 0.2, 1.2, 1.6, 2.0, 2.4), BLANK) == 6
+
+
+def test_a_wholly_invented_segment_is_emptied() -> None:
+    assert supported_words(INVENTED, blanks(3.0), BLANK) == 0
+    assert supported_words([], blanks(3.0), BLANK) == 0
+    assert supported_words([word("—", 0, 0)], blanks(3.0), BLANK) == 1
