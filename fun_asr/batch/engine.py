@@ -113,6 +113,7 @@ class Recognition:
     """Of each worker; 0 is torch's own number."""
     decoding: Literal["generate", "ctc"]
     beam_size: int
+    word_times: bool
     batch_size: int
 
     def fingerprint(self) -> dict[str, object]:
@@ -164,6 +165,7 @@ class _TranscriberRecogniser:
             language=known,
             decoding=self._recognition.decoding,
             beam_size=self._recognition.beam_size,
+            word_times=self._recognition.word_times,
             batch_size=self._recognition.batch_size,
         )
 

@@ -65,6 +65,7 @@ def batch(
     threads: int,
     decoding: Decoding,
     beam_size: int,
+    word_times: bool,
 ) -> None:
     """Transcribe many recordings into files below --output_dir, which mirrors the folders of the recordings.
 
@@ -101,6 +102,7 @@ def batch(
         threads=threads or _fair_threads(engine, workers),
         decoding=decoding,
         beam_size=beam_size,
+        word_times=word_times,
         batch_size=batch_size,
     )
     chosen_engine = _engine(engine, recognition, workers, ray_address)

@@ -55,6 +55,13 @@ _DECODING_OPTIONS = (
         help="ctc is faster and writes bare lower-case words.",
     ),
     click.option("--beam_size", type=click.IntRange(min=1), help="Hypotheses kept by generate. [default: 1, greedy]"),
+    click.option(
+        "--word_timestamps/--no_word_timestamps",
+        "word_times",
+        default=True,
+        show_default=True,
+        help="Times and confidence of English words, in the formats that have room for them.",
+    ),
 )
 
 

@@ -85,6 +85,7 @@ class NGramModel:
         for order, (keys, parts) in enumerate(zip(self._keys, self._parts, strict=True), start=2):
             tensors[f"{order}.keys"], tensors[f"{order}.parts"] = keys, parts.astype(np.float16)
         save_file(tensors, path)
+        path.chmod(0o644)  # the library writes files that only their owner may read
 
     @classmethod
     def load(cls, path: Path) -> NGramModel:
