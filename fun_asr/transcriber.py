@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -36,6 +37,8 @@ from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.precision import resolve_compute_type, resolve_device
 from fun_asr.model.quantize import load_network
 from fun_asr.model.routing_stats import LayerRouting, collect_routing
+from fun_asr.recording import FinishedSegment, RecordingState
+from fun_asr.text.punctuation import Punctuator
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
 from fun_asr.transcript import Cut, Segment, Transcript, TranscriptionFailure, Word
 
@@ -96,71 +99,14 @@ def load_model(
     return Transcriber(network, tokenizer, ctc_tokenizer, where, detector, language_model)
 
 
-@dataclass(frozen=True)
-class _Finished:
-    """A segment that has been recognised, or that has no speech."""
-
-    span: Span
-    text: str = ""
-    score: float | None = None
-    words: tuple[Word, ...] = ()
-
-
-@dataclass
-class _Recording:
-    """What is known of a recording that is being transcribed."""
-
-    path: str | None
-    language: str | None
-    language_probability: float | None = None
-    samples: int = 0
-    pending: int = 0
-    """Segments that wait in the pool."""
-    ended: bool = False
-    error: AudioDecodeError | None = None
-    word_times: bool = False
-    """Whether words have times."""
-    silent_segments: int = 0
-    loops: int = 0
-    cut_words: int = 0
-    finished: list[_Finished] = field(default_factory=list)
-    """In the order in which they finished."""
-
-    def result(self) -> Result | None:
-        """What came of the recording; None before it is finished."""
-        if not self.ended or (self.pending and self.error is None):
-            return None
-        if self.error is not None:
-            return TranscriptionFailure(path=self.path or self.error.path, error=self.error)
-        segments = tuple(
-            Segment(
-                start=done.span.start / SAMPLE_RATE,
-                end=done.span.end / SAMPLE_RATE,
-                text=done.text,
-                language=self.language,
-                language_probability=self.language_probability,
-                score=done.score,
-                words=done.words,
-            )
-            for done in sorted(self.finished, key=lambda done: done.span.start)
-        )
-        return Transcript(
-            path=self.path,
-            duration=self.samples / SAMPLE_RATE,
-            language=self.language,
-            language_probability=self.language_probability,
-            segments=segments,
-            word_times=self.word_times,
-            cut=Cut(silent_segments=self.silent_segments, loops=self.loops, words=self.cut_words),
-        )
-
-
 @dataclass(frozen=True, kw_only=True)
 class _Options:
     decoding: Decoding
     beam_size: int
     batch_size: int
     word_times: bool
+    punctuation: bool
+    itn: bool
     on_progress: Progress | None
 
 
@@ -210,6 +156,8 @@ class Transcriber:
         beam_size: int = 1,
         batch_size: int = 16,
         word_times: bool = True,
+        punctuation: bool = True,
+        itn: bool = True,
         on_progress: Progress | None = None,
     ) -> Generator[Result, None, None]:
         """Transcribe recordings of any number and length, in memory that depends on neither.
@@ -218,11 +166,13 @@ class Transcriber:
             paths: audio or video files; taken one by one, shortly before they are opened.
             language: code or English name; None detects it on each recording's first segment with speech. Detection
                 needs the decoder: with `ctc`, a language that is not given stays None.
-            decoding: "generate", or "ctc", which is faster and writes bare lower-case words: with the model's n-gram
-                language model if it has one, else greedily.
+            decoding: "generate", or "ctc", which is faster, less accurate and knows English only; it uses the model's n-gram
+                language model if it has one.
             beam_size: hypotheses kept in "generate"; 1 is greedy search.
             batch_size: most segments (of at most 30 s) recognised at once.
             word_times: give English words times and confidence; the CTC head knows no other language.
+            punctuation: make sentences of the bare words of "ctc".
+            itn: write numbers, dates, amounts and the like in digits and symbols (inverse text normalization).
             on_progress: called with the seconds of audio finished since the last call.
 
         Returns:
@@ -232,7 +182,7 @@ class Transcriber:
         Raises:
             ConfigError: for a language that the model lacks, or another option out of range.
         """
-        code, options = self._checked(language, decoding, beam_size, batch_size, word_times, on_progress)
+        code, options = self._checked(language, decoding, beam_size, batch_size, word_times, punctuation, itn, on_progress)
         return self._transcribe(paths, code, options)
 
     def transcribe_samples(
@@ -244,12 +194,14 @@ class Transcriber:
         beam_size: int = 1,
         batch_size: int = 16,
         word_times: bool = True,
+        punctuation: bool = True,
+        itn: bool = True,
     ) -> Transcript:
         """Transcribe a waveform in memory.
 
         Arguments:
             samples: floating-point `[samples]`, mono at 16 kHz, in [-1, 1].
-            language, decoding, beam_size, batch_size, word_times: as for `transcribe`.
+            language, decoding, beam_size, batch_size, word_times, punctuation, itn: as for `transcribe`.
 
         Raises:
             ConfigError: as for `transcribe`.
@@ -260,14 +212,14 @@ class Transcriber:
             raise ValueError(
                 f"need finite floating-point mono samples of shape [samples], got {samples.dtype} {list(samples.shape)}"
             )
-        code, options = self._checked(language, decoding, beam_size, batch_size, word_times, None)
+        code, options = self._checked(language, decoding, beam_size, batch_size, word_times, punctuation, itn, None)
         samples = samples.astype(np.float32, copy=False)
 
         def events() -> Iterator[AudioSegment | EndOfRecording]:
             yield from cut_stream(0, [samples], self._segment_seconds, self._detector)
             yield EndOfRecording(0, None)
 
-        result = next(self._results(events(), {0: _Recording(None, code)}, options))
+        result = next(self._results(events(), {0: RecordingState(None, code)}, options))
         assert isinstance(result, Transcript)
         return result
 
@@ -278,6 +230,8 @@ class Transcriber:
         beam_size: int,
         batch_size: int,
         word_times: bool,
+        punctuation: bool,
+        itn: bool,
         on_progress: Progress | None,
     ) -> tuple[str | None, _Options]:
         code = None if language is None else language_code(language)
@@ -294,18 +248,20 @@ class Transcriber:
             beam_size=beam_size,
             batch_size=batch_size,
             word_times=word_times,
+            punctuation=punctuation,
+            itn=itn,
             on_progress=on_progress,
         )
 
     def _transcribe(
         self, paths: Iterable[str | os.PathLike[str]], code: str | None, options: _Options
     ) -> Generator[Result, None, None]:
-        recordings: dict[int, _Recording] = {}
+        recordings: dict[int, RecordingState] = {}
 
         def opened() -> Iterator[str]:
             for index, path in enumerate(paths):
                 name = os.fsdecode(path)
-                recordings[index] = _Recording(name, code)
+                recordings[index] = RecordingState(name, code)
                 yield name
 
         # Closed with this iterator, so that the readers end when the caller stops early.
@@ -316,7 +272,7 @@ class Transcriber:
     def _results(
         self,
         events: Iterator[AudioSegment | EndOfRecording],
-        recordings: dict[int, _Recording],
+        recordings: dict[int, RecordingState],
         options: _Options,
     ) -> Iterator[Result]:
         """Fill the pool, take a batch of like lengths from it, recognise it; `recordings` loses what is yielded."""
@@ -356,12 +312,12 @@ class Transcriber:
             yield from ready()
 
     @staticmethod
-    def _undetected(recordings: dict[int, _Recording]) -> frozenset[int]:
+    def _undetected(recordings: dict[int, RecordingState]) -> frozenset[int]:
         return frozenset(index for index, recording in recordings.items() if recording.language is None)
 
     @staticmethod
     def _receive(
-        event: AudioSegment | EndOfRecording, recording: _Recording, pool: SegmentPool, options: _Options
+        event: AudioSegment | EndOfRecording, recording: RecordingState, pool: SegmentPool, options: _Options
     ) -> None:
         if isinstance(event, EndOfRecording):
             recording.ended, recording.error = True, event.error
@@ -370,7 +326,7 @@ class Transcriber:
             return
         recording.samples = event.span.end
         if not event.speech or is_silent(event.samples):
-            recording.finished.append(_Finished(event.span))
+            recording.finished.append(FinishedSegment(event.span))
             recording.silent_segments += 1
             _report(options, event.span.seconds)
         else:
@@ -378,7 +334,7 @@ class Transcriber:
             pool.add(event)
 
     @torch.inference_mode()
-    def _recognise(self, batch: list[AudioSegment], recordings: dict[int, _Recording], options: _Options) -> None:
+    def _recognise(self, batch: list[AudioSegment], recordings: dict[int, RecordingState], options: _Options) -> None:
         """Recognise a batch in one run of the encoder and note the texts in their recordings."""
         config = self._network.config
         features, lengths_B = log_mel(
@@ -410,7 +366,7 @@ class Transcriber:
         log_probs: Tensor,
         ctc_lengths_B: Tensor,
         batch: list[AudioSegment],
-        recordings: dict[int, _Recording],
+        recordings: dict[int, RecordingState],
         options: _Options,
     ) -> None:
         """Find the words of the drafts in CTC's language."""
@@ -427,20 +383,29 @@ class Transcriber:
             self._ctc_tokenizer,
         )
 
-    @staticmethod
-    def _finished(span: Span, draft: Draft | None, recording: _Recording, options: _Options) -> _Finished:
+    def _finished(
+        self, span: Span, draft: Draft | None, recording: RecordingState, options: _Options
+    ) -> FinishedSegment:
         """The segment's result; the recording counts what the guard did."""
         if draft is None or not draft.words:
             recording.silent_segments += 1
         if draft is None:
-            return _Finished(span)
+            return FinishedSegment(span)
         recording.loops += draft.looped
         recording.cut_words += draft.cut_words
+        by_ctc = options.decoding == "ctc"
+        punctuator = self._punctuator if by_ctc and options.punctuation else None
+        written = draft.formatted(CTC_LANGUAGE if by_ctc else recording.language, punctuator, itn=options.itn)
         words: tuple[Word, ...] = ()
-        if draft.timed is not None and options.word_times:
+        if written.timed is not None and options.word_times:
             recording.word_times = True
-            words = draft.words_from(span.start, SAMPLE_RATE)
-        return _Finished(span, draft.text, draft.score if draft.words else None, words)
+            words = written.words_from(span.start, SAMPLE_RATE)
+        score = draft.score if draft.words else None
+        return FinishedSegment(span, written.text, draft.text, score, words)
+
+    @cached_property
+    def _punctuator(self) -> Punctuator:
+        return Punctuator.load()
 
     def _search_ctc(self, log_probs: Tensor, lengths_B: Tensor) -> list[list[int]]:
         """The CTC head's own tokens of each segment."""
@@ -456,7 +421,7 @@ class Transcriber:
         lengths_B: Tensor,
         heard: list[int],
         batch: list[AudioSegment],
-        recordings: dict[int, _Recording],
+        recordings: dict[int, RecordingState],
         options: _Options,
     ) -> dict[int, Draft]:
         """Drafts of the segments `heard` of a batch; their recordings learn their language."""

@@ -53,6 +53,8 @@ class Segment:
     """Mean log-probability of the hypothesis, a token in `generate` decoding, a frame in `ctc`; None without text."""
     words: tuple[Word, ...] = ()
     """Empty where there are no word times."""
+    spoken: str = ""
+    """What was recognised, before punctuation and inverse text normalization made `text` of it."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields under their own names, for JSON; times are rounded to milliseconds."""
@@ -60,6 +62,7 @@ class Segment:
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "text": self.text,
+            "spoken": self.spoken,
             "language": self.language,
             "language_probability": _rounded(self.language_probability),
             "score": _rounded(self.score),
@@ -103,8 +106,16 @@ class Transcript:
     @property
     def text(self) -> str:
         """The segments' texts, joined by a space in the languages that write spaces."""
+        return self._joined([segment.text for segment in self.segments])
+
+    @property
+    def spoken(self) -> str:
+        """The segments' spoken forms, joined likewise."""
+        return self._joined([segment.spoken for segment in self.segments])
+
+    def _joined(self, texts: list[str]) -> str:
         separator = "" if self.language in WRITTEN_WITHOUT_SPACES else " "
-        return separator.join(segment.text for segment in self.segments if segment.text)
+        return separator.join(text for text in texts if text)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the text under their own names, for JSON; times are rounded to milliseconds."""
@@ -114,6 +125,7 @@ class Transcript:
             "language": self.language,
             "language_probability": _rounded(self.language_probability),
             "text": self.text,
+            "spoken": self.spoken,
             "word_times": self.word_times,
             "cut": self.cut.to_dict(),
             "segments": [segment.to_dict() for segment in self.segments],

@@ -114,6 +114,8 @@ class Recognition:
     decoding: Literal["generate", "ctc"]
     beam_size: int
     word_times: bool
+    punctuation: bool
+    itn: bool
     batch_size: int
 
     def fingerprint(self) -> dict[str, object]:
@@ -166,6 +168,8 @@ class _TranscriberRecogniser:
             decoding=self._recognition.decoding,
             beam_size=self._recognition.beam_size,
             word_times=self._recognition.word_times,
+            punctuation=self._recognition.punctuation,
+            itn=self._recognition.itn,
             batch_size=self._recognition.batch_size,
         )
 

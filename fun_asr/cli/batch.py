@@ -66,6 +66,8 @@ def batch(
     decoding: Decoding,
     beam_size: int,
     word_times: bool,
+    punctuation: bool,
+    itn: bool,
 ) -> None:
     """Transcribe many recordings into files below --output_dir, which mirrors the folders of the recordings.
 
@@ -103,6 +105,8 @@ def batch(
         decoding=decoding,
         beam_size=beam_size,
         word_times=word_times,
+        punctuation=punctuation,
+        itn=itn,
         batch_size=batch_size,
     )
     chosen_engine = _engine(engine, recognition, workers, ray_address)

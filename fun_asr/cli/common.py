@@ -52,7 +52,7 @@ _DECODING_OPTIONS = (
         type=click.Choice(["generate", "ctc"]),
         default="generate",
         show_default=True,
-        help="ctc is faster and writes bare lower-case words.",
+        help="ctc is faster and less accurate, and knows English only.",
     ),
     click.option("--beam_size", type=click.IntRange(min=1), help="Hypotheses kept by generate. [default: 1, greedy]"),
     click.option(
@@ -62,6 +62,8 @@ _DECODING_OPTIONS = (
         show_default=True,
         help="Times and confidence of English words, in the formats that have room for them.",
     ),
+    click.option("--punctuation/--no_punctuation", default=True, show_default=True, help="Sentences of ctc's bare words."),
+    click.option("--itn/--no_itn", default=True, show_default=True, help="Numbers, dates and the like in digits."),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
 import os
 import sys
 from pathlib import Path
@@ -26,11 +27,13 @@ from fun_asr.cli.output import output_options
 from fun_asr.errors import FunASRError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
     from tqdm import tqdm
 
     from fun_asr.batch.discover import Inputs
     from fun_asr.batch.writers import Writer
-    from fun_asr.transcriber import Decoding, Transcriber
+    from fun_asr.transcriber import Decoding, Result
     from fun_asr.transcript import Transcript
 
 # What stops every file that is still to be written, and not only one with an odd name.
@@ -53,6 +56,8 @@ def transcribe(
     decoding: Decoding,
     beam_size: int,
     word_times: bool,
+    punctuation: bool,
+    itn: bool,
     output_dir: Path | None,
     writers: dict[str, Writer],
 ) -> None:
@@ -83,7 +88,17 @@ def transcribe(
     output = _Output(inputs, output_dir, writers, bare=bare)
     if inputs.recordings:
         transcriber = load_transcriber(model_dir, code, device, compute_type, threads)
-        _run(transcriber, inputs, output, code, decoding, beam_size, batch_size, word_times)
+        recognise = functools.partial(
+            transcriber.transcribe,
+            language=code,
+            decoding=decoding,
+            beam_size=beam_size,
+            batch_size=batch_size,
+            word_times=word_times,
+            punctuation=punctuation,
+            itn=itn,
+        )
+        _run(recognise, inputs, output)
     if output.failed and output.total > 1:
         click.echo(f"fun-asr: {output.failed} of {output.total} failed", err=True)
     if output.failed:
@@ -163,28 +178,14 @@ class _Output:
         return path + b"\t" + text + b"\n"
 
 
-def _run(
-    transcriber: Transcriber,
-    inputs: Inputs,
-    output: _Output,
-    language: str | None,
-    decoding: Decoding,
-    beam_size: int,
-    batch_size: int,
-    word_times: bool,
-) -> None:
+def _run(recognise: Callable[..., Generator[Result, None, None]], inputs: Inputs, output: _Output) -> None:
     from fun_asr.transcript import TranscriptionFailure
 
     with contextlib.ExitStack() as stack:
         names: dict[str, str] = {}  # file read for another name -> that name
         bar = stack.enter_context(_progress_bar(inputs))
-        results = transcriber.transcribe(
+        results = recognise(
             without_standard_input(inputs.recordings, names, stack),
-            language=language,
-            decoding=decoding,
-            beam_size=beam_size,
-            batch_size=batch_size,
-            word_times=word_times,
             on_progress=bar.update if len(inputs.recordings) == 1 else None,
         )
         # Closed before an error leaves this function: its readers must not outlive it.

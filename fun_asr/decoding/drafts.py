@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
+from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.decoding.confidence import word_confidence
 from fun_asr.decoding.guard import supported_words
-from fun_asr.decoding.words import TimedWord, WrittenWord, time_words
+from fun_asr.decoding.words import TimedWord, WrittenWord, retime, time_words
+from fun_asr.text.itn import normalize
+from fun_asr.text.punctuation import Punctuator
 from fun_asr.text.tokenizer import CTCTokenizer
 from fun_asr.transcript import Word
 
@@ -35,6 +39,30 @@ class Draft:
     def text(self) -> str:
         """The words as one line."""
         return " ".join(word.text for word in self.words)
+
+    def formatted(self, language: str | None, punctuator: Punctuator | None, *, itn: bool) -> Draft:
+        """The draft as people write it; each word's times stay with what it became.
+
+        Arguments:
+            language: code of the words' language.
+            punctuator: makes sentences of bare words; None leaves them.
+            itn: write numbers and the like in digits.
+        """
+        words = [word.text for word in self.words]
+        if punctuator is not None:
+            timed = self.timed or []
+            pauses = [(after.start - word.end) / SAMPLE_RATE for word, after in pairwise(timed)]
+            words = punctuator.punctuate(words, [*pauses, -1.0] if timed else None)
+        text = " ".join(words)
+        if itn:
+            text = normalize(text, language)
+        if text == self.text:
+            return self
+        return replace(
+            self,
+            words=[WrittenWord(word) for word in text.split()],
+            timed=None if self.timed is None else retime(self.timed, text),
+        )
 
     def words_from(self, start: int, rate: int) -> tuple[Word, ...]:
         """The words with times in seconds, for a segment that starts at sample `start` of `rate` a second."""
