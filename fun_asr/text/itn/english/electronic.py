@@ -14,6 +14,8 @@ _DOMAINS = word_set(
 )
 _EXTENSIONS = word_set("txt pdf csv doc docx xls xlsx jpg jpeg png gif mp3 mp4 wav zip exe html json xml py js")
 _SIGNS = {"dot": ".", "underscore": "_", "dash": "-", "hyphen": "-"}
+_LONGEST = 40
+"""Words; a recogniser caught in a loop may repeat "dot com" a thousand times."""
 _ARTICLES = frozenset(("a", "an", "the"))
 _NO_USER = FUNCTION_WORDS | word_set(
     """available look looking work works working live lives worked find found site website web page company email
@@ -30,7 +32,7 @@ def email(sentence: Sentence, i: int) -> Match | None:
     if local is None:
         return None
     text, end = local
-    while (sign := _SIGNS.get(sentence.at(end))) is not None:
+    while end - i < _LONGEST and (sign := _SIGNS.get(sentence.at(end))) is not None:
         following = _label(sentence, end + 1, _ARTICLES, "at", *_SIGNS) if sentence.linked(end + 1) else None
         if following is None:
             return None
@@ -95,7 +97,7 @@ def _host(sentence: Sentence, i: int, banned: frozenset[str]) -> tuple[str, int]
         return None
     text, end = first
     known: tuple[str, int] | None = None
-    while (sign := {"dot": ".", "dash": "-", "hyphen": "-"}.get(sentence.at(end))) is not None:
+    while end - i < _LONGEST and (sign := {"dot": ".", "dash": "-", "hyphen": "-"}.get(sentence.at(end))) is not None:
         if not sentence.linked(end + 1):
             break
         label = _label(sentence, end + 1, None, "dot", "slash", "dash", "hyphen")

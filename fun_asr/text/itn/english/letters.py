@@ -20,6 +20,10 @@ _ACRONYMS = word_set(
 _SPELLINGS = {name.lower(): name for name in _ACRONYMS}
 """Acronyms that are told from an article or pronoun and letters ("a t v"), as they are written."""
 
+_LONGEST = max(map(len, _SPELLINGS))
+_LONGEST_CODE = 20
+"""Tokens; a recogniser caught in a loop may spell thousands."""
+
 _WITH_FIGURES = {
     "co2": "CO2",
     "h2o": "H2O",
@@ -62,7 +66,7 @@ def acronym(sentence: Sentence, i: int) -> Match | None:
     letters = _run(sentence, i)
     if len(letters) < 2:
         return None
-    for size in range(len(letters), 1, -1):
+    for size in range(min(len(letters), _LONGEST), 1, -1):
         if letters[:size] == "ai" and sentence.at(i + 2) in _AFTER_I:
             continue
         if letters[:size] in _SPELLINGS and (size == len(letters) or letters[size] in "ai"):
@@ -81,7 +85,7 @@ def code(sentence: Sentence, i: int) -> Match | None:
     letters = 0
     best: Match | None = None
     read = sentence.reader(i)
-    while True:
+    while end - i < _LONGEST_CODE:
         word = read(end)
         if word in _LETTERS and sentence.tokens[end].core == word and (letters or _opens_code(sentence, end)):
             text, end, letters = text + word, end + 1, letters + 1
@@ -129,6 +133,8 @@ def _run(sentence: Sentence, i: int, linked: bool = False) -> str:
     """Lower-case letters spelled one by one."""
     letters = ""
     while (sentence.at(i) if letters or linked else sentence.word(i)) and sentence.tokens[i].core in _LETTERS:
+        if len(letters) == _LONGEST_CODE:
+            break
         letters += sentence.tokens[i].core
         i += 1
     return letters

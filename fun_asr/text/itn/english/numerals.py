@@ -12,6 +12,8 @@ __all__ = ["Number", "cardinal", "digit_words", "fractional", "group", "number",
 
 _REPEATS = {"double": 2, "triple": 3}
 _HALVES = {"half": Fraction(1, 2), "quarter": Fraction(1, 4)}
+_LONGEST_ORDINAL = 30
+"""Words; a recogniser caught in a loop may repeat one thousands of times."""
 _ROUND = 10**6
 """From here on a round number keeps its scale as a word: "2 million"."""
 
@@ -105,7 +107,7 @@ def ordinal(sentence: Sentence, i: int) -> tuple[int, int] | None:
     """An ordinal's value and the index after it: "twenty first", "one hundred and third"."""
     read = sentence.reader(i)
     k = i
-    while read(k) in NUMBER_WORDS or (read(k) in ("and", "a") and read(k + 1)):
+    while k - i < _LONGEST_ORDINAL and (read(k) in NUMBER_WORDS or (read(k) in ("and", "a") and read(k + 1))):
         k += 1
     base = ORDINALS.get(read(k))
     if base is None:
