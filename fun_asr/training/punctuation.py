@@ -137,7 +137,8 @@ class PunctuationTrainer:
         common = np.argsort(-counts, kind="stable")[: config.model.num_words]
         words = [text.types[i] for i in common if counts[i] > 1]
         self.model_config = dataclasses.replace(config.model, num_words=len(words))
-        forms = {**text.forms, **TITLES}
+        # A recogniser's "'tis" is "tis" to the punctuator, which takes the apostrophe for a quotation mark.
+        forms = {word: form for word, form in text.forms.items() if word[0] != "'"} | TITLES
         torch.manual_seed(config.seed)
         self.model = PunctuationModel(PunctuationNet(self.model_config), words, forms)
         if config.word_vectors:
