@@ -7,7 +7,7 @@ import ctypes
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
@@ -30,7 +30,7 @@ from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.pool import SegmentPool
 from fun_asr.decoding.rescore import best_hypothesis
 from fun_asr.decoding.words import WrittenWord, written_words
-from fun_asr.errors import AudioDecodeError, CheckpointError, ConfigError
+from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
 from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.model.fun_asr import FunASR
@@ -40,7 +40,7 @@ from fun_asr.model.routing_stats import LayerRouting, collect_routing
 from fun_asr.recording import FinishedSegment, RecordingState
 from fun_asr.text.punctuation import Punctuator
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
-from fun_asr.transcript import Cut, Segment, Transcript, TranscriptionFailure, Word
+from fun_asr.transcript import Transcript, TranscriptionFailure, Word
 
 __all__ = ["Result", "Transcriber", "load_model"]
 
@@ -182,7 +182,9 @@ class Transcriber:
         Raises:
             ConfigError: for a language that the model lacks, or another option out of range.
         """
-        code, options = self._checked(language, decoding, beam_size, batch_size, word_times, punctuation, itn, on_progress)
+        code, options = self._checked(
+            language, decoding, beam_size, batch_size, word_times, punctuation, itn, on_progress
+        )
         return self._transcribe(paths, code, options)
 
     def transcribe_samples(

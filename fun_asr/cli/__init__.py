@@ -27,7 +27,7 @@ _COMMANDS = {
     "convert": _LazyCommand(
         "fun_asr.cli.convert:convert", "Import Whisper weights, average or change models, shrink one to int8."
     ),
-    "format": _LazyCommand("fun_asr.cli.format:format_text", "Restore punctuation and case of text."),
+    "format": _LazyCommand("fun_asr.cli.format:format_text", "Punctuation, case and digits for bare text."),
     "info": _LazyCommand("fun_asr.cli.info:info", "Print a model's parameters, FLOPs and memory."),
     "moe-stats": _LazyCommand("fun_asr.cli.moe_stats:moe_stats", "Show which experts a model uses for recordings."),
     "train-lm": _LazyCommand("fun_asr.cli.train_lm:train_lm", "Train the language model of --decoding ctc on text."),

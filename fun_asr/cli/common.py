@@ -62,7 +62,9 @@ _DECODING_OPTIONS = (
         show_default=True,
         help="Times and confidence of English words, in the formats that have room for them.",
     ),
-    click.option("--punctuation/--no_punctuation", default=True, show_default=True, help="Sentences of ctc's bare words."),
+    click.option(
+        "--punctuation/--no_punctuation", default=True, show_default=True, help="Sentences of ctc's bare words."
+    ),
     click.option("--itn/--no_itn", default=True, show_default=True, help="Numbers, dates and the like in digits."),
 )
 

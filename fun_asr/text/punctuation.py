@@ -171,7 +171,7 @@ class Punctuator:
         if any(c.isupper() for c in word) or (case is Case.LOWER and not start):
             return word
         form = self._forms.get(word.replace("’", "'"))
-        if form is not None and (case is Case.MIXED or (form.endswith(".") and case is not Case.LOWER)):
+        if form is not None and (case is Case.MIXED or (case is Case.CAPITALISED and form[0].isupper())):
             return form
         return word.upper() if case is Case.UPPER else word[:1].upper() + word[1:]
 
