@@ -160,7 +160,8 @@ def pack_speech(
 
     Returns:
         an iterator over position in the stream, samples there, and whether anybody speaks. The spans follow each other
-        without a gap. One without speech has no window as likely as 0.5, or lies at least 0.4 s from speech and is longer than 2 s, at the end excepted.
+        without a gap. One without speech either has no window as likely as 0.5, or lies at least 0.4 s from speech and
+        is longer than 2 s, at the end excepted.
     """
     longest = round(max_seconds * SAMPLE_RATE) // WINDOW
     start = 0
