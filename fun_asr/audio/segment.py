@@ -25,6 +25,7 @@ COMPARABLE_DB = 6.0  # pauses this much louder than the quietest one count as eq
 PAUSE_DB = 35.0  # this far below speech is a pause, however much quieter another one is
 FLOOR = 1e-10  # mean square of -100 dBFS
 SPEECH = 0.1  # probability; by bin/bench-vad, 0.3 misses three times as much speech, and 0.05 takes more noise for it
+CERTAIN = 0.5  # probability that a span with speech reaches somewhere, or nobody speaks in it
 PADDING = round(0.4 * WINDOWS_PER_SECOND)  # windows kept on either side of speech: soft onsets and endings
 LONG_PAUSE = round(2.0 * WINDOWS_PER_SECOND)  # windows beyond the padding: a longer one is not recognised
 SHORT_PAUSE = 3  # windows = 0.1 s, of which a cut is better than one where the energy is low
@@ -159,26 +160,29 @@ def pack_speech(
 
     Returns:
         an iterator over position in the stream, samples there, and whether anybody speaks. The spans follow each other
-        without a gap. One without speech lies at least 0.4 s from speech and is longer than 2 s, at the end excepted.
+        without a gap. One without speech either has no window as likely as 0.5, or lies at least 0.4 s from speech and
+        is longer than 2 s, at the end excepted.
     """
     longest = round(max_seconds * SAMPLE_RATE) // WINDOW
     start = 0
     rest = np.zeros(0, np.float32)
-    heard = np.zeros(0, bool)
+    levels = np.zeros(0, np.float32)
     for samples, probabilities in pieces:
         rest = np.concatenate([rest, samples])
-        heard = np.concatenate([heard, probabilities >= SPEECH])
-        while (found := _next_span(rest, heard, longest, final=False)) is not None:
+        levels = np.concatenate([levels, probabilities])
+        while (found := _next_span(rest, levels >= SPEECH, longest, final=False)) is not None:
             windows, speech = found
+            speech = speech and bool(levels[:windows].max() >= CERTAIN)
             yield Span(start, start + windows * WINDOW), rest[: windows * WINDOW], speech
-            start, rest, heard = start + windows * WINDOW, rest[windows * WINDOW :], heard[windows:]
+            start, rest, levels = start + windows * WINDOW, rest[windows * WINDOW :], levels[windows:]
     while len(rest):
-        last = _next_span(rest, heard, longest, final=True)
+        last = _next_span(rest, levels >= SPEECH, longest, final=True)
         assert last is not None
         windows, speech = last
+        speech = speech and bool(levels[:windows].max() >= CERTAIN)
         end = min(windows * WINDOW, len(rest))
         yield Span(start, start + end), rest[:end], speech
-        start, rest, heard = start + end, rest[end:], heard[windows:]
+        start, rest, levels = start + end, rest[end:], levels[windows:]
 
 
 def _next_span(

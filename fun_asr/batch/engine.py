@@ -112,7 +112,8 @@ class Recognition:
     threads: int
     """Of each worker; 0 is torch's own number."""
     decoding: Literal["generate", "ctc"]
-    beam_size: int
+    beam_size: int | None
+    """None is the default of `Transcriber.transcribe`."""
     word_times: bool
     punctuation: bool
     itn: bool

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fun_asr.cli.common import make_writable, parse_language, recognition_options
+from fun_asr.cli.common import check_decoding, make_writable, parse_language, recognition_options
 from fun_asr.cli.output import output_options
 from fun_asr.cli.progress import BatchProgress
 
@@ -64,7 +64,7 @@ def batch(
     batch_size: int,
     threads: int,
     decoding: Decoding,
-    beam_size: int,
+    beam_size: int | None,
     word_times: bool,
     punctuation: bool,
     itn: bool,
@@ -88,6 +88,7 @@ def batch(
     """
     if ray_address is not None and engine != "ray":
         raise click.UsageError("--ray_address belongs to --engine ray")
+    check_decoding(decoding, beam_size)
     code = parse_language(language)
 
     from fun_asr.batch.discover import Search

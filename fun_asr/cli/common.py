@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -54,7 +53,9 @@ _DECODING_OPTIONS = (
         show_default=True,
         help="ctc is faster and less accurate, and knows English only.",
     ),
-    click.option("--beam_size", type=click.IntRange(min=1), help="Hypotheses kept by generate. [default: 1, greedy]"),
+    click.option(
+        "--beam_size", type=click.IntRange(min=1), help="Hypotheses kept by generate; 1 is greedy. [default: 3]"
+    ),
     click.option(
         "--word_timestamps/--no_word_timestamps",
         "word_times",
@@ -76,22 +77,21 @@ def model_options(command: Command) -> Command:
     return command
 
 
-def recognition_options(command: Command) -> Callable[..., object]:
-    """Add those of `model_options` and those that choose how transcripts are decoded.
-
-    The command's `beam_size` is 1 where it was not given.
-    """
-
-    @functools.wraps(command)
-    def checked(*arguments: Any, decoding: str, beam_size: int | None, **options: Any) -> object:
-        if decoding == "ctc" and beam_size is not None:
-            raise click.UsageError("--beam_size belongs to --decoding generate")
-        return command(*arguments, decoding=decoding, beam_size=beam_size or 1, **options)
-
-    decorated: Callable[..., object] = checked
+def recognition_options(command: Command) -> Command:
+    """Add those of `model_options` and those that choose how transcripts are decoded and written."""
     for option in reversed((*_MODEL_OPTIONS, *_DECODING_OPTIONS)):
-        decorated = option(decorated)
-    return decorated
+        command = option(command)
+    return command
+
+
+def check_decoding(decoding: str, beam_size: int | None) -> None:
+    """Find out whether --decoding and --beam_size go together.
+
+    Raises:
+        click.UsageError: when they do not.
+    """
+    if decoding == "ctc" and beam_size is not None:
+        raise click.UsageError("--beam_size belongs to --decoding generate")
 
 
 def parse_language(language: str) -> str | None:

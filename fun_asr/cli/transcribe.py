@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Never
 import click
 
 from fun_asr.cli.common import (
+    check_decoding,
     check_device,
     load_transcriber,
     make_writable,
@@ -54,7 +55,7 @@ def transcribe(
     batch_size: int,
     threads: int,
     decoding: Decoding,
-    beam_size: int,
+    beam_size: int | None,
     word_times: bool,
     punctuation: bool,
     itn: bool,
@@ -78,6 +79,7 @@ def transcribe(
     bare = len(paths) == 1 and not os.path.isdir(paths[0])
     if output_dir is None:
         _check_printable(writers, bare=bare)
+    check_decoding(decoding, beam_size)
     code = parse_language(language)
     check_device(device)
 

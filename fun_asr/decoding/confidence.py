@@ -12,28 +12,26 @@ from fun_asr.decoding.words import TimedWord
 
 __all__ = ["features", "word_confidence"]
 
-LOWEST = -10.0  # log-probability: less says no more
-
 # Of `features`, the constant last; by bin/calibrate-confidence.
-GENERATE = (2.160, 3.023, -0.038, 1.478, -0.310)
-CTC = (1.369, 5.228, -3.032)
+GENERATE = (3.056, 2.382, 0.744, 0.227, -2.492)
+CTC = (1.958, 3.127, 3.185, -5.861)
 
 
 def features(word: TimedWord) -> list[float]:
     """What is known of a word.
 
     Returns:
-        of the decoder's tokens the mean log-probability and the least probability, of the CTC tokens the mean
-        log-probability and the least probability, and 1; without the former two where CTC alone wrote the word.
+        of the decoder's tokens the least and the mean probability, of the CTC tokens the same, and 1. Where CTC alone
+        wrote the word, one divided by the number of its tokens stands in the place of the decoder's.
     """
-    return [*_summary(word.log_probs), *_summary(word.ctc_log_probs or (0.0,)), 1.0]
+    ctc = word.ctc_log_probs or (0.0,)
+    decoder = _summary(word.log_probs) if word.log_probs else [1 / len(ctc)]
+    return [*decoder, *_summary(ctc), 1.0]
 
 
 def _summary(log_probs: Sequence[float]) -> list[float]:
-    if not log_probs:
-        return []
-    floored = [max(value, LOWEST) for value in log_probs]
-    return [sum(floored) / len(floored), math.exp(min(floored))]
+    probabilities = [math.exp(value) for value in log_probs]
+    return [min(probabilities), sum(probabilities) / len(probabilities)]
 
 
 def word_confidence(word: TimedWord) -> float:

@@ -16,13 +16,15 @@ from fun_asr.decoding.language_model import BOUNDARY, NGramModel
 class PrefixSearchOptions:
     """How wide the prefix search is and how much the language model counts."""
 
-    beam_size: int = 8
-    """Prefixes kept."""
+    beam_size: int = 24
+    """Most prefixes kept."""
+    margin: float = 6.0
+    """Prefixes whose log-probability is so much lower than the best one's are dropped too."""
     language_weight: float = 0.7
     """Of the language model's log-probabilities beside CTC's."""
-    piece_bonus: float = 2.0
+    piece_bonus: float = 3.0
     """Added for each piece: a product of more probabilities is smaller."""
-    least_probability: float = 1e-3
+    least_probability: float = 3e-3
     """Pieces less likely than this in a frame do not extend a prefix there."""
 
 
@@ -42,6 +44,37 @@ def greedy(log_probs: Tensor, lengths_B: Tensor, blank: int) -> list[list[int]]:
     return tokens
 
 
+class _Prefix:
+    """A node of the tree of prefixes: what was written up to here, and what the language model makes of it."""
+
+    __slots__ = ("children", "context", "language", "parent", "token")
+
+    def __init__(self, parent: _Prefix | None, token: int, context: tuple[int, ...], language: float) -> None:
+        self.parent, self.token, self.context, self.language = parent, token, context, language
+        self.children: dict[int, _Prefix] = {}
+
+    def then(self, token: int, model: NGramModel, options: PrefixSearchOptions) -> _Prefix:
+        """The prefix with one more token."""
+        child = self.children.get(token)
+        if child is None:
+            gained = options.language_weight * math.log(float(model.next(self.context)[token])) + options.piece_bonus
+            context = (*self.context, token)[-(model.order - 1) :]
+            child = self.children[token] = _Prefix(self, token, context, self.language + gained)
+        return child
+
+    def tokens(self) -> list[int]:
+        found: list[int] = []
+        node = self
+        while node.parent is not None:
+            found.append(node.token)
+            node = node.parent
+        return found[::-1]
+
+
+# For each prefix the log-probabilities of all its alignments that end in a blank, and of those that do not.
+_Beam = dict[_Prefix, tuple[float, float]]
+
+
 def prefix_search(
     log_probs: Tensor, blank: int, model: NGramModel, options: PrefixSearchOptions = PrefixSearchOptions()
 ) -> list[int]:
@@ -53,36 +86,32 @@ def prefix_search(
         model: over the same tokens.
         options: the search's.
     """
-    # For each prefix the log-probabilities of all its alignments that end in a blank, and of those that do not; it
-    # ranks by their sum and by what the language model and the bonus add.
-    prefixes: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, -math.inf)}
-    language: dict[tuple[int, ...], float] = {(): 0.0}
+    beam: _Beam = {_Prefix(None, blank, (BOUNDARY,), 0.0): (0.0, -math.inf)}
     floor = math.log(options.least_probability)
     for row, candidates in zip(log_probs.tolist(), _candidates(log_probs, blank, floor), strict=True):
-        extended: dict[tuple[int, ...], tuple[float, float]] = {}
-        for prefix, (in_blank, in_token) in prefixes.items():
+        extended: _Beam = {}
+        for prefix, (in_blank, in_token) in beam.items():
             total = _log_add(in_blank, in_token)
-            repeated = in_token + row[prefix[-1]] if prefix else -math.inf
-            _add(extended, prefix, total + row[blank], repeated)
+            _add(extended, prefix, total + row[blank], in_token + row[prefix.token])
             for token in candidates:
                 # A token that repeats the last one is another only after a blank.
-                before = in_blank if prefix and token == prefix[-1] else total
+                before = in_blank if token == prefix.token else total
                 if before > -math.inf:
-                    _add(extended, (*prefix, token), -math.inf, before + row[token])
-        for prefix in extended:
-            if prefix not in language:
-                probability = float(model.next((BOUNDARY, *prefix[:-1]))[prefix[-1]])
-                gained = options.language_weight * math.log(probability) + options.piece_bonus
-                language[prefix] = language[prefix[:-1]] + gained
-        ranked = sorted(extended, key=lambda p: _log_add(*extended[p]) + language[p], reverse=True)
-        prefixes = {prefix: extended[prefix] for prefix in ranked[: options.beam_size]}
+                    _add(extended, prefix.then(token, model, options), -math.inf, before + row[token])
+        beam = _pruned(extended, options) if candidates else extended
 
-    def final(prefix: tuple[int, ...]) -> float:
-        ended = options.language_weight * math.log(float(model.next((BOUNDARY, *prefix))[BOUNDARY]))
-        return _log_add(*prefixes[prefix]) + language[prefix] + ended
+    def final(prefix: _Prefix) -> float:
+        ended = options.language_weight * math.log(float(model.next(prefix.context)[BOUNDARY]))
+        return _log_add(*beam[prefix]) + prefix.language + ended
 
-    best = max(prefixes, key=final)
-    return list(best)
+    return max(beam, key=final).tokens()
+
+
+def _pruned(beam: _Beam, options: PrefixSearchOptions) -> _Beam:
+    ranks = {prefix: _log_add(*ends) + prefix.language for prefix, ends in beam.items()}
+    least = max(ranks.values()) - options.margin
+    kept = sorted((prefix for prefix, rank in ranks.items() if rank > least), key=ranks.__getitem__, reverse=True)
+    return {prefix: beam[prefix] for prefix in kept[: options.beam_size]}
 
 
 def _candidates(log_probs: Tensor, blank: int, floor: float) -> Sequence[list[int]]:
@@ -95,13 +124,11 @@ def _candidates(log_probs: Tensor, blank: int, floor: float) -> Sequence[list[in
     return found
 
 
-def _add(
-    prefixes: dict[tuple[int, ...], tuple[float, float]], prefix: tuple[int, ...], in_blank: float, in_token: float
-) -> None:
-    known = prefixes.get(prefix)
+def _add(beam: _Beam, prefix: _Prefix, in_blank: float, in_token: float) -> None:
+    known = beam.get(prefix)
     if known is not None:
         in_blank, in_token = _log_add(known[0], in_blank), _log_add(known[1], in_token)
-    prefixes[prefix] = (in_blank, in_token)
+    beam[prefix] = (in_blank, in_token)
 
 
 def _log_add(a: float, b: float) -> float:

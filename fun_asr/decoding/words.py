@@ -28,6 +28,7 @@ ONSET = 6  # hops
 LAST_TAIL = 8  # and the last one this long before its end, in hops.
 PAUSE = 10  # hops = 0.1 s: longer than the closure of most stop consonants
 QUIET = 0.35  # of the way in dB from the quietest place between two words to the quieter word's loudest place
+DEEPEST_DB = 45.0  # under that place, nothing quieter counts
 CLEAR_DB = 8.0  # less difference between them says nothing about pauses
 UNSUPPORTED = -12.0  # log-probability given to a token that CTC had no frame for
 
@@ -180,10 +181,11 @@ def _pause(levels: Levels, low: int, high: int, loud: float) -> tuple[int, int] 
     part = levels[low:high]
     if len(part) < PAUSE:
         return None
-    floor = float(np.partition(part, len(part) // 20)[len(part) // 20])
+    # Digital silence beside a noisy recording is no measure of what is quiet in it.
+    floor = max(float(np.partition(part, len(part) // 20)[len(part) // 20]), loud - DEEPEST_DB)
     if loud - floor < CLEAR_DB:
         return None
-    quiet = part < max(floor + QUIET * (loud - floor), loud - 45)
+    quiet = part < floor + QUIET * (loud - floor)
     edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False)).reshape(-1, 2)
     start, end = max(edges.tolist(), key=lambda edge: edge[1] - edge[0], default=(0, 0))
     at_edge = (start == 0 and low == 0) or (end == len(part) and high == len(levels))

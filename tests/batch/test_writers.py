@@ -43,6 +43,7 @@ def test_json_holds_text_language_and_segments(tmp_path: Path) -> None:
         "language": "en",
         "language_probability": 0.5,
         "text": "Grüße.",
+        "spoken": "",
         "word_times": False,
         "cut": {"silent_segments": 0, "loops": 0, "words": 0},
         "segments": [
@@ -50,6 +51,7 @@ def test_json_holds_text_language_and_segments(tmp_path: Path) -> None:
                 "start": 0,
                 "end": 1,
                 "text": "Grüße.",
+                "spoken": "",
                 "language": "en",
                 "language_probability": 0.5,
                 "score": -0.25,

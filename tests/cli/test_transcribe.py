@@ -59,7 +59,7 @@ def test_json_is_one_object_a_line(run, two) -> None:
     objects = [json.loads(line) for line in result.stdout.splitlines()]
     assert [entry["path"] for entry in objects] == sorted(map(str, two))
     assert [entry["duration"] for entry in objects] == [2.0, 1.0]
-    keys = {"path", "duration", "language", "language_probability", "text", "word_times", "cut", "segments"}
+    keys = {"path", "duration", "language", "language_probability", "text", "spoken", "word_times", "cut", "segments"}
     assert objects[0].keys() == keys
     assert objects[0]["language"] in {"en", "de", "zh"}
     assert objects[0]["segments"][0].keys() >= {"start", "end", "text"}

@@ -82,7 +82,7 @@ def test_damaged_file_is_named(tmp_path: Path) -> None:
 def test_wide_prefix_search_finds_the_best_transcript(model: NGramModel) -> None:
     """Among all transcripts: CTC's sum over alignments, the language model's product, the bonus."""
     torch.manual_seed(1)
-    options = ctc.PrefixSearchOptions(beam_size=400, least_probability=1e-9)
+    options = ctc.PrefixSearchOptions(beam_size=400, margin=100.0, least_probability=1e-9)
     for _ in range(5):
         log_probs = (2 * torch.randn(4, 5)).log_softmax(dim=-1)
         acoustic: dict[tuple[int, ...], float] = defaultdict(float)
