@@ -27,6 +27,7 @@ _COMMANDS = {
     "convert": _LazyCommand(
         "fun_asr.cli.convert:convert", "Import Whisper weights, average or change models, shrink one to int8."
     ),
+    "evaluate": _LazyCommand("fun_asr.cli.evaluate:evaluate", "Transcribe manifests and score the transcripts."),
     "format": _LazyCommand("fun_asr.cli.format:format_text", "Punctuation, case and digits for bare text."),
     "info": _LazyCommand("fun_asr.cli.info:info", "Print a model's parameters, FLOPs and memory."),
     "moe-stats": _LazyCommand("fun_asr.cli.moe_stats:moe_stats", "Show which experts a model uses for recordings."),

@@ -1,0 +1,86 @@
+"""`fun-asr evaluate MANIFEST...`: transcribe and score in one go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fun_asr.cli.common import recognition_options
+
+
+@click.command(short_help="Transcribe manifests and score the transcripts.")
+@click.argument(
+    "manifests", metavar="MANIFEST...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
+)
+@click.option(
+    "-o",
+    "--output_dir",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Where transcripts and journals are kept.",
+)
+@click.option("--workers", type=click.IntRange(min=0), help="As of batch.")
+@click.option("--normalizer", type=click.Choice(["none", "basic", "english"]), default="english", show_default=True)
+@click.option("--spoken", is_flag=True, help="Score the words before inverse text normalization.")
+@click.option("--by", type=click.Choice(["set", "corpus", "language", "speaker"]), multiple=True, help="As of wer.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report to look at.")
+@recognition_options
+def evaluate(
+    manifests: tuple[Path, ...],
+    output_dir: Path,
+    workers: int | None,
+    normalizer: str,
+    spoken: bool,
+    by: tuple[str, ...],
+    as_json: bool,
+    html: Path | None,
+    **recognition: Any,
+) -> None:
+    """Do `fun-asr batch` for each MANIFEST, JSON Lines with audio_filepath and text, and `fun-asr wer` for all.
+
+    The speed (RTFx) is printed on standard error. Run again, it transcribes only what is missing or has changed. A
+    recording that fails counts as deletions.
+
+    Exit status: 0, 1 when a recording failed, 2 when something cannot be used, 130 interrupted.
+    """
+    from fun_asr.cli.batch import batch
+    from fun_asr.cli.wer import wer
+
+    ctx = click.get_current_context()
+    repeated = [stem for stem, count in Counter(path.stem for path in manifests).items() if count > 1]
+    if repeated:
+        raise click.UsageError(
+            f"several manifests are called {repeated[0]}: their transcripts need folders of their own"
+        )
+    status = 0
+    folders = []
+    for manifest in manifests:
+        folders.append(output_dir / manifest.stem)
+        try:
+            ctx.invoke(
+                batch,
+                inputs=(str(manifest),),
+                output_dir=folders[-1],
+                formats=("json",),
+                workers=workers,
+                **recognition,
+            )
+        except click.exceptions.Exit as end:
+            if end.exit_code != 1:
+                raise
+            status = 1
+    ctx.invoke(
+        wer,
+        references=manifests,
+        hypotheses=tuple(folders),
+        normalizer=normalizer,
+        spoken=spoken,
+        by=by,
+        as_json=as_json,
+        html=html,
+    )
+    ctx.exit(status)
