@@ -1,1 +1,1 @@
-"""Text: tokenizers now; inverse text normalization and punctuation come beside them."""
+"""Text: tokenizers, spoken and written forms, punctuation, normalisation for scoring."""
