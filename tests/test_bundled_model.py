@@ -49,8 +49,8 @@ def wer(hypotheses: list[str]) -> float:
     return jiwer.wer([normalize(row["text"]) for row in ROWS], [normalize(text) for text in hypotheses])
 
 
-@pytest.mark.parametrize("beam_size", [1, 4])
-def test_real_speech_comes_out_right_and_formatted(transcriber: Transcriber, beam_size: int) -> None:
+@pytest.mark.parametrize("beam_size", [None, 1])
+def test_real_speech_comes_out_right_and_formatted(transcriber: Transcriber, beam_size: int | None) -> None:
     outputs = texts(transcriber.transcribe(PATHS, language="en", beam_size=beam_size))
     assert wer(outputs) < 0.1, outputs
     assert all(text[0].isupper() for text in outputs), outputs
@@ -59,7 +59,8 @@ def test_real_speech_comes_out_right_and_formatted(transcriber: Transcriber, bea
 
 def test_ctc_decoding_of_real_speech(transcriber: Transcriber) -> None:
     outputs = texts(transcriber.transcribe(PATHS, decoding="ctc"))
-    assert wer(outputs) < 0.75, outputs
+    assert wer(outputs) < 0.35, outputs
+    assert all(text[0].isupper() and text[-1] in ".?!" for text in outputs), outputs
 
 
 def test_english_is_detected(transcriber: Transcriber) -> None:
