@@ -156,7 +156,8 @@ def pack_speech(
     Arguments:
         pieces: consecutive samples with the probabilities of speech in their windows, as `speech_probabilities` gives
             them.
-        max_seconds: longest span in seconds, at least 1.
+        max_seconds: longest span in seconds, at least 6: half of it must hold more than a long pause, or the 0.4 s
+            before a word may go with the pause.
 
     Returns:
         an iterator over position in the stream, samples there, and whether anybody speaks. The spans follow each other
