@@ -16,15 +16,15 @@ from fun_asr.decoding.language_model import BOUNDARY, NGramModel
 class PrefixSearchOptions:
     """How wide the prefix search is and how much the language model counts."""
 
-    beam_size: int = 24
+    beam_size: int = 32
     """Most prefixes kept."""
-    margin: float = 6.0
+    margin: float = 8.0
     """Prefixes whose log-probability is so much lower than the best one's are dropped too."""
     language_weight: float = 0.7
     """Of the language model's log-probabilities beside CTC's."""
     piece_bonus: float = 3.0
     """Added for each piece: a product of more probabilities is smaller."""
-    least_probability: float = 3e-3
+    least_probability: float = 1e-3
     """Pieces less likely than this in a frame do not extend a prefix there."""
 
 
