@@ -22,6 +22,7 @@ from fun_asr.audio.features import log_mel
 from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, default_workers, read_segments
 from fun_asr.audio.segment import Span
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
+from fun_asr.bundled import BUNDLED_MODEL
 from fun_asr.decoding import ctc
 from fun_asr.decoding.drafts import Draft, find_words
 from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
@@ -44,7 +45,6 @@ from fun_asr.transcript import Transcript, TranscriptionFailure, Word
 
 __all__ = ["Result", "Transcriber", "load_model"]
 
-BUNDLED_MODEL = Path(__file__).parent / "assets" / "model"
 SEGMENT_SECONDS = 30.0
 POOL_SECONDS = 600.0  # of audio that waits for a batch: 38 MB
 POOL_BATCHES = 16
@@ -103,12 +103,25 @@ def load_model(
 @dataclass(frozen=True, kw_only=True)
 class _Options:
     decoding: Decoding
-    beam_size: int
+    beam_size: int | None
     batch_size: int
     word_times: bool
     punctuation: bool
     itn: bool
-    on_progress: Progress | None
+    on_progress: Progress | None = None
+
+    def __post_init__(self) -> None:
+        if self.decoding not in get_args(Decoding):
+            raise ConfigError(f"decoding {self.decoding!r} is unknown; use {' or '.join(get_args(Decoding))}")
+        if self.decoding == "ctc" and self.beam_size is not None:
+            raise ConfigError("beam_size belongs to decoding 'generate'")
+        if self.width < 1 or self.batch_size < 1:
+            raise ConfigError(f"beam_size and batch_size must be at least 1, got {self.width} and {self.batch_size}")
+
+    @property
+    def width(self) -> int:
+        """Of the beam."""
+        return DEFAULT_BEAM if self.beam_size is None else self.beam_size
 
 
 class Transcriber:
@@ -183,8 +196,15 @@ class Transcriber:
         Raises:
             ConfigError: for a language that the model lacks, or another option out of range.
         """
-        code, options = self._checked(
-            language, decoding, beam_size, batch_size, word_times, punctuation, itn, on_progress
+        code = self._known_language(language)
+        options = _Options(
+            decoding=decoding,
+            beam_size=beam_size,
+            batch_size=batch_size,
+            word_times=word_times,
+            punctuation=punctuation,
+            itn=itn,
+            on_progress=on_progress,
         )
         return self._transcribe(paths, code, options)
 
@@ -215,7 +235,15 @@ class Transcriber:
             raise ValueError(
                 f"need finite floating-point mono samples of shape [samples], got {samples.dtype} {list(samples.shape)}"
             )
-        code, options = self._checked(language, decoding, beam_size, batch_size, word_times, punctuation, itn, None)
+        code = self._known_language(language)
+        options = _Options(
+            decoding=decoding,
+            beam_size=beam_size,
+            batch_size=batch_size,
+            word_times=word_times,
+            punctuation=punctuation,
+            itn=itn,
+        )
         samples = samples.astype(np.float32, copy=False)
 
         def events() -> Iterator[AudioSegment | EndOfRecording]:
@@ -226,36 +254,11 @@ class Transcriber:
         assert isinstance(result, Transcript)
         return result
 
-    def _checked(
-        self,
-        language: str | None,
-        decoding: Decoding,
-        beam_size: int | None,
-        batch_size: int,
-        word_times: bool,
-        punctuation: bool,
-        itn: bool,
-        on_progress: Progress | None,
-    ) -> tuple[str | None, _Options]:
+    def _known_language(self, language: str | None) -> str | None:
         code = None if language is None else language_code(language)
         if language is not None and code not in self._tokenizer.languages:
             raise ConfigError(f"language {language!r} is unknown to the model; it has {', '.join(self.languages)}")
-        if decoding not in get_args(Decoding):
-            raise ConfigError(f"decoding {decoding!r} is unknown; use {' or '.join(get_args(Decoding))}")
-        if decoding == "ctc" and beam_size is not None:
-            raise ConfigError("beam_size belongs to decoding 'generate'")
-        beam_size = DEFAULT_BEAM if beam_size is None else beam_size
-        if beam_size < 1 or batch_size < 1:
-            raise ConfigError(f"beam_size and batch_size must be at least 1, got {beam_size} and {batch_size}")
-        return code, _Options(
-            decoding=decoding,
-            beam_size=beam_size,
-            batch_size=batch_size,
-            word_times=word_times,
-            punctuation=punctuation,
-            itn=itn,
-            on_progress=on_progress,
-        )
+        return code
 
     def _transcribe(
         self, paths: Iterable[str | os.PathLike[str]], code: str | None, options: _Options
@@ -434,7 +437,7 @@ class Transcriber:
             lengths_B = lengths_B[rows]
             encoded = encoded[rows, : int(lengths_B.max())]
         owners = [recordings[batch[b].recording] for b in heard]
-        generate_options = GenerateOptions(beam_size=options.beam_size, suppress=self._tokenizer.captions)
+        generate_options = GenerateOptions(beam_size=options.width, suppress=self._tokenizer.captions)
 
         def decode(places: list[int], generate_options: GenerateOptions) -> list[Hypothesis]:
             languages = [owners[place].language for place in places]

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-import fun_asr
 from fun_asr import __version__
+from fun_asr.bundled import BUNDLED_MODEL
 from fun_asr.errors import ConfigError
 from fun_asr.transcript import Transcript, TranscriptionFailure
 
@@ -32,7 +32,6 @@ __all__ = [
     "perform",
 ]
 
-BUNDLED_MODEL = Path(fun_asr.__file__).parent / "assets" / "model"  # named here too: the transcriber imports torch
 
 Result = Transcript | TranscriptionFailure
 

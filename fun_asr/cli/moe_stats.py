@@ -87,8 +87,8 @@ def moe_stats(
     code = parse_language(language)
     check_device(device)
 
+    from fun_asr.bundled import BUNDLED_MODEL
     from fun_asr.model.checkpoint import load_config
-    from fun_asr.transcriber import BUNDLED_MODEL
 
     model_dir = model_dir or BUNDLED_MODEL
     config = load_config(model_dir).decoder

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import lzma
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from fun_asr.decoding.language_model import BOUNDARY, KEY_BITS, LARGEST_ORDER, Keys, NGramModel
-from fun_asr.errors import ManifestError
 from fun_asr.text.spoken import spoken_text
+from fun_asr.training.text import read_lines
 
 OVERLAP = 5
 """A sentence that shares so many words in a row with a development set is left out of the training text."""
+
+_TEXT = itemgetter("text")
 
 
 def read_sentences(paths: Iterable[Path], exclude: Iterable[Path] = ()) -> Iterator[str]:
@@ -28,23 +29,12 @@ def read_sentences(paths: Iterable[Path], exclude: Iterable[Path] = ()) -> Itera
     Raises:
         ManifestError: when a file cannot be read.
     """
-    held_out = {gram for path in exclude for line in _lines(path) for gram in _grams(line.split())}
+    held_out = {gram for path in exclude for line in read_lines(path, _TEXT) for gram in _grams(line.split())}
     for path in paths:
-        for line in _lines(path):
+        for line in read_lines(path, _TEXT):
             spoken = spoken_text(line)
             if spoken and held_out.isdisjoint(_grams(spoken.split())):
                 yield spoken
-
-
-def _lines(path: Path) -> Iterator[str]:
-    try:
-        with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
-            for line in lines:
-                yield str(json.loads(line)["text"]) if path.suffix == ".jsonl" else line.strip()
-    except OSError as error:
-        raise ManifestError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, lzma.LZMAError) as error:
-        raise ManifestError(f"{path}: cannot be read ({error!r})") from None
 
 
 def _grams(words: Sequence[str]) -> list[tuple[str, ...]]:

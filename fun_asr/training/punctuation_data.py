@@ -7,8 +7,6 @@ comma before a conjunction or a relative ("; and", "; which"), where a new sente
 
 from __future__ import annotations
 
-import json
-import lzma
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,8 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fun_asr.errors import ManifestError
 from fun_asr.model.punctuation import Case, Mark, case_of, plain
+from fun_asr.training.text import read_lines
 
 UNKNOWN_CASE = -1
 """Label of words whose own case cannot be seen: the first of a sentence or of a quotation."""
@@ -107,18 +105,7 @@ def read_sentences(path: Path) -> Iterator[str]:
     Raises:
         ManifestError: when the file cannot be read.
     """
-    try:
-        with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                if path.suffix != ".jsonl":
-                    yield line.strip()
-                    continue
-                try:
-                    yield str(json.loads(line).get("written") or "").strip()
-                except (ValueError, AttributeError):
-                    raise ManifestError(f"{path}:{number}: no utterance") from None
-    except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
-        raise ManifestError(f"{path}: cannot be read ({error})") from None
+    return read_lines(path, lambda row: row.get("written") or "")
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fun_asr.text.itn.cjk import Pattern, amount, replace, spelled
+from fun_asr.text.itn.cjk import Pattern, amount, decimal, replace, spelled
 from fun_asr.text.itn.spans import Written
 
 __all__ = ["rewrite"]
@@ -33,18 +33,6 @@ def _number(numeral: str) -> str | None:
     if value >= 10**4 and value % 10**3 == 0:
         return f"{value / 10**4:g}万"
     return str(value)
-
-
-def _decimal(match: re.Match[str]) -> str | None:
-    whole = _number(match[1])
-    return None if whole is None else f"{whole}.{spelled(match[2])}"
-
-
-def _percent(match: re.Match[str]) -> str | None:
-    if match[1] == "百":
-        return "100%"
-    whole = _number(match[1])
-    return None if whole is None else f"{whole}{'.' + spelled(match[2]) if match[2] else ''}%"
 
 
 def _fraction(match: re.Match[str]) -> str | None:
@@ -78,11 +66,11 @@ def _large(match: re.Match[str]) -> str | None:
 _PATTERNS: tuple[Pattern, ...] = (
     (re.compile(_IDIOMS), lambda match: match[0]),
     (re.compile(rf"([{_FIGURE}]{{4}}|[{_FIGURE}]{{2}})年"), lambda match: spelled(match[1]) + "年"),
-    (re.compile(rf"百分之({_NUMERAL}+)(?:点([{_FIGURE}]+))?"), _percent),
+    (re.compile(rf"百分之({_NUMERAL}+)(?:点([{_FIGURE}]+))?"), decimal(_number, "%")),
     (re.compile(rf"({_NUMERAL}+)分之({_NUMERAL}+)"), _fraction),
     (re.compile(rf"({_NUMERAL}+)(点|时)()(半|整|一刻|三刻)"), _clock),
     (re.compile(rf"({_NUMERAL}+)(点|时)({_NUMERAL}+)(分)"), _clock),
-    (re.compile(rf"({_NUMERAL}+)点([{_FIGURE}]+)(?![十百千])"), _decimal),
+    (re.compile(rf"({_NUMERAL}+)点([{_FIGURE}]+)(?![十百千])"), decimal(_number)),
     (re.compile(rf"(?<=[上下中]午|[早晚]上|凌晨|傍晚)({_NUMERAL}{{1,3}})(点)"), _small),
     (re.compile(rf"({_NUMERAL}+)(月(?=[{_FIGURE}十]+[日号])|{_UNITS})"), _small),
     (re.compile(rf"(?<=月)({_NUMERAL}+)([日号])"), _small),

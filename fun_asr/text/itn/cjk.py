@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from fun_asr.text.itn.spans import Written
 
-__all__ = ["Pattern", "amount", "replace", "spelled"]
+__all__ = ["Pattern", "amount", "decimal", "replace", "spelled"]
 
 _FIGURES = {
     **{c: n for n, c in enumerate("零一二三四五六七八九")},
@@ -29,6 +29,21 @@ Pattern: TypeAlias = tuple[re.Pattern[str], Callable[[re.Match[str]], str | None
 def spelled(numeral: str) -> str:
     """Digits spoken one by one: 二〇二四 as 2024."""
     return "".join(str(_FIGURES[c]) for c in numeral)
+
+
+def decimal(number: Callable[[str], str | None], end: str = "") -> Callable[[re.Match[str]], str | None]:
+    """Writes the numeral of group 1, with the digits of group 2 after a point where there are any, and `end`.
+
+    Arguments:
+        number: writes a numeral in a language's own way.
+        end: such as a percent sign.
+    """
+
+    def write(match: re.Match[str]) -> str | None:
+        whole = number(match[1])
+        return None if whole is None else f"{whole}{'.' + spelled(match[2]) if match[2] else ''}{end}"
+
+    return write
 
 
 def amount(numeral: str) -> int | None:

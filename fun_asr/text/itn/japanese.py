@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from fun_asr.text.itn.cjk import Pattern, amount, replace, spelled
+from fun_asr.text.itn.cjk import Pattern, amount, decimal, replace, spelled
 from fun_asr.text.itn.spans import Written
 
 __all__ = ["rewrite"]
@@ -34,16 +34,6 @@ def _number(numeral: str) -> str | None:
             written += f"{value // size}{name}"
             value %= size
     return written + str(value) if value or not written else written
-
-
-def _decimal(match: re.Match[str]) -> str | None:
-    whole = _number(match[1])
-    return None if whole is None else f"{whole}.{spelled(match[2])}"
-
-
-def _percent(match: re.Match[str]) -> str | None:
-    whole = _number(match[1])
-    return None if whole is None else f"{whole}{'.' + spelled(match[2]) if match[2] else ''}%"
 
 
 def _fraction(match: re.Match[str]) -> str | None:
@@ -82,11 +72,11 @@ def _digits(match: re.Match[str]) -> str:
 _PATTERNS: tuple[Pattern, ...] = (
     (re.compile(_IDIOMS), lambda match: match[0]),
     (re.compile(rf"([{_FIGURE}]{{4}}|{_NUMERAL}{{2,}})年"), _year),
-    (re.compile(rf"({_NUMERAL}+)(?:点([{_FIGURE}]+))?パーセント"), _percent),
+    (re.compile(rf"({_NUMERAL}+)(?:点([{_FIGURE}]+))?パーセント"), decimal(_number, "%")),
     (re.compile(rf"({_NUMERAL}+)分の({_NUMERAL}+)"), _fraction),
     (re.compile(rf"({_NUMERAL}+)時({_NUMERAL}+)(分)"), _clock),
     (re.compile(rf"({_NUMERAL}+)時()(半|(?![間々代期計]))"), _clock),
-    (re.compile(rf"({_NUMERAL}+)点([{_FIGURE}]+)(?![十百千])"), _decimal),
+    (re.compile(rf"({_NUMERAL}+)点([{_FIGURE}]+)(?![十百千])"), decimal(_number)),
     (re.compile(rf"({_NUMERAL}+)(月(?={_NUMERAL}+日)|{_UNITS})"), _small),
     (re.compile(rf"(?<=月)({_NUMERAL}+)(日)"), _small),
     (re.compile(rf"(?:ゼロ|[{_FIGURE}]){{3,}}(?![十百千万億兆])"), _digits),
