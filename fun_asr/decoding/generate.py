@@ -1,10 +1,12 @@
 """Autoregressive decoding of many segments at once: greedy and beam search over one KV cache.
 
-Shapes: B utterances still being decoded, W beam width, R = B * W rows, V vocabulary, L encoder frames, D width.
+Shapes: B utterances still being decoded, R rows (their hypotheses, at most the beam's width each), V vocabulary,
+L encoder frames, D width.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -42,6 +44,8 @@ class GenerateOptions:
     """How hypotheses are searched."""
 
     beam_size: int = 1
+    margin: float = math.inf
+    """Beam search drops what is less likely than the utterance's best by more than this, in nats."""
     suppress: tuple[int, ...] = ()
     """Tokens never written, beside the special ones."""
     suppress_first: tuple[int, ...] = ()
@@ -65,13 +69,26 @@ class _Beam:
     """Most tokens it may have."""
     finished: list[_Found] = field(default_factory=list)
     """The complete hypotheses."""
+    likeliest: float = -math.inf
+    """Log-probability of the likeliest of them."""
+
+
+@dataclass(frozen=True)
+class _Partial:
+    """A hypothesis that goes on."""
+
+    score: float
+    """Log-probability."""
+    tokens: list[int]
+    sums: list[float]
+    """The log-probability up to each token."""
 
 
 def detect_languages(
     decoder: Decoder, memory: Tensor, lengths_B: Tensor, tokenizer: Tokenizer
 ) -> list[dict[str, float]]:
     """The probability of each language for each utterance, most likely first, from the encoder's output `[B, L, D]`."""
-    cache = decoder.start(memory, length_mask(lengths_B, memory.shape[1]), rows_per_utterance=1, capacity=1)
+    cache = decoder.start(memory, length_mask(lengths_B, memory.shape[1]))
     return _language_probabilities(decoder, cache, tokenizer)
 
 
@@ -114,22 +131,19 @@ def generate(
     prompt_length = len(tokenizer.prompt("en"))
     room = decoder.config.max_tokens - prompt_length
     limits = [min(limit, room) for limit in limits]
-    cache = decoder.start(memory, mask, rows_per_utterance=width, capacity=prompt_length + max(limits))
+    cache = decoder.start(memory, mask)
 
     detected: list[tuple[str, float | None]] = [(language or "", None) for language in languages]
     if None in languages:
-        ranked = _language_probabilities(decoder, cache, tokenizer)[::width]
+        ranked = _language_probabilities(decoder, cache, tokenizer)
         for i, probabilities in enumerate(ranked):
             if languages[i] is None:
                 detected[i] = next(iter(probabilities.items()))
     prompts = torch.tensor([tokenizer.prompt(code) for code, _ in detected], device=memory.device)
-    logits = decoder.step(prompts.repeat_interleave(width, dim=0), cache)
+    logits = decoder.step(prompts, cache)
 
-    banned = torch.zeros(decoder.config.vocab_size, dtype=torch.bool, device=memory.device)
-    banned[tokenizer.eot + 1 :] = True
-    banned[list(options.suppress)] = True
-    first = banned.clone()
-    first[list(options.suppress_first)] = True
+    banned = torch.tensor(options.suppress, dtype=torch.int64, device=memory.device)
+    first = torch.tensor([*options.suppress, *options.suppress_first], dtype=torch.int64, device=memory.device)
     beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
     if width == 1:
         searched = [
@@ -137,7 +151,7 @@ def generate(
             for found in _greedy(decoder, cache, logits, beams, banned, first, tokenizer.eot, options.no_repeat_ngram)
         ]
     else:
-        searched = _beam_search(decoder, cache, logits, beams, banned, first, tokenizer.eot, width)
+        searched = _beam_search(decoder, cache, logits, beams, banned, first, tokenizer.eot, options)
     hypotheses = []
     for found, (code, probability) in zip(searched, detected, strict=True):
         best, *others = (
@@ -164,7 +178,7 @@ def _greedy(
     scores = [0.0] * len(beams)
     block = first
     while True:
-        logits.masked_fill_(block, -torch.inf)
+        logits = logits[:, : eot + 1].index_fill_(1, block, -torch.inf)
         block = banned
         if no_repeat_ngram:
             for row, beam in enumerate(beams):
@@ -186,9 +200,8 @@ def _greedy(
         if not kept:
             return best
         if len(kept) < len(beams):
-            rows = torch.tensor(kept, device=logits.device)
-            cache.select_rows(rows)
-            cache.select_utterances(rows)
+            kept = cache.keep_utterances(kept)
+            cache.select_rows(torch.tensor(kept, device=logits.device))
             beams = [beams[row] for row in kept]
         logits = decoder.step(torch.tensor([[chosen[row]] for row in kept], device=logits.device), cache)
 
@@ -207,60 +220,62 @@ def _beam_search(
     banned: Tensor,
     first: Tensor,
     eot: int,
-    width: int,
+    options: GenerateOptions,
 ) -> list[list[_Found]]:
-    """Beam search that ends for an utterance once `width` hypotheses are complete; the best has the highest mean."""
+    """Beam search that ends for an utterance once `beam_size` hypotheses are complete, or none within the margin is
+    left; the best has the highest mean.
+    """
     device = logits.device
+    width = options.beam_size
     best: list[list[_Found]] = [[] for _ in beams]
-    tokens: list[list[list[int]]] = [[[] for _ in range(width)] for _ in beams]
-    sums: list[list[list[float]]] = [[[] for _ in range(width)] for _ in beams]
-    # All rows of an utterance start equal: only the first may branch.
-    scores_BW = torch.full((len(beams), width), -torch.inf, device=device)
-    scores_BW[:, 0] = 0.0
+    live: list[list[_Partial]] = [[_Partial(0.0, [], [])] for _ in beams]
     block = first
     while True:
-        log_probs = logits.masked_fill_(block, -torch.inf).log_softmax(dim=-1).view(len(beams), width, -1)
+        logits = logits[:, : eot + 1].index_fill_(1, block, -torch.inf)
         block = banned
-        vocabulary = log_probs.shape[-1]
         # 2 W candidates hold at least W that do not end.
-        top = (log_probs + scores_BW[..., None]).flatten(1).topk(2 * width, dim=-1)
-        next_rows: list[int] = []
-        next_tokens: list[int] = []
-        next_scores: list[list[float]] = []
+        top = logits.topk(2 * width, dim=-1)
+        log_probs = (top.values - logits.logsumexp(dim=-1, keepdim=True)).tolist()
+        choices = top.indices.tolist()
         kept: list[int] = []
-        for b, (beam, values, indices) in enumerate(zip(beams, top.values.tolist(), top.indices.tolist(), strict=True)):
-            live: list[tuple[float, int, int]] = []
-            for rank, (value, index) in enumerate(zip(values, indices, strict=True)):
-                source, token = divmod(index, vocabulary)
-                if value == -torch.inf:
-                    continue
+        extended: dict[int, list[tuple[int, _Partial]]] = {}
+        start = 0  # the utterance's first row
+        for b, (beam, partials) in enumerate(zip(beams, live, strict=True)):
+            candidates = [
+                (partial.score + log_prob, row, token)
+                for row, partial in enumerate(partials)
+                for log_prob, token in zip(log_probs[start + row], choices[start + row], strict=True)
+                if log_prob > -torch.inf
+            ]
+            candidates.sort(key=lambda candidate: -candidate[0])
+            length = len(partials[0].tokens) + 1
+            going_on: list[tuple[int, _Partial]] = []
+            for rank, (score, row, token) in enumerate(candidates[: 2 * width]):
+                source = partials[row]
                 if token == eot:
                     if rank < width:
-                        written = tokens[b][source]
-                        beam.finished.append((value / (len(written) + 1), written, sums[b][source]))
-                elif len(live) < width:
-                    live.append((value, source, token))
-            length = len(tokens[b][0]) + 1
-            if len(beam.finished) >= width or length >= beam.limit or not live:
-                complete = beam.finished or [
-                    (value / length, [*tokens[b][s], t], [*sums[b][s], value]) for value, s, t in live
-                ]
+                        beam.finished.append((score / length, source.tokens, source.sums))
+                        beam.likeliest = max(beam.likeliest, score)
+                elif len(going_on) < width:
+                    going_on.append((start + row, _Partial(score, [*source.tokens, token], [*source.sums, score])))
+            start += len(partials)
+            likeliest = max([beam.likeliest, *(partial.score for _, partial in going_on)])
+            going_on = [(row, partial) for row, partial in going_on if partial.score >= likeliest - options.margin]
+            if len(beam.finished) >= width or length >= beam.limit or not going_on:
+                complete = beam.finished or [(p.score / length, p.tokens, p.sums) for _, p in going_on]
                 best[beam.index] = sorted(complete, key=lambda hypothesis: -hypothesis[0])
                 continue
-            live += [(-torch.inf, live[0][1], live[0][2])] * (width - len(live))
             kept.append(b)
-            next_rows += [b * width + source for _, source, _ in live]
-            next_tokens += [token for _, _, token in live]
-            next_scores.append([value for value, _, _ in live])
-            tokens[b] = [[*tokens[b][source], token] for _, source, token in live]
-            sums[b] = [[*sums[b][source], value] for value, source, _ in live]
+            extended[b] = going_on
         if not kept:
             return best
-        cache.select_rows(torch.tensor(next_rows, device=device))
         if len(kept) < len(beams):
-            cache.select_utterances(torch.tensor(kept, device=device))
+            kept = cache.keep_utterances(kept)
             beams = [beams[b] for b in kept]
-            tokens = [tokens[b] for b in kept]
-            sums = [sums[b] for b in kept]
-        scores_BW = torch.tensor(next_scores, device=device)
-        logits = decoder.step(torch.tensor(next_tokens, device=device)[:, None], cache)
+        rows = [row for b in kept for row, _ in extended[b]]
+        live = [[partial for _, partial in extended[b]] for b in kept]
+        if rows != list(range(len(logits))):
+            cache.select_rows(torch.tensor(rows, device=device))
+        cache.lay_out([len(partials) for partials in live])
+        tokens = [[partial.tokens[-1]] for partials in live for partial in partials]
+        logits = decoder.step(torch.tensor(tokens, device=device), cache)

@@ -6,6 +6,7 @@ D width, H heads, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,7 +23,7 @@ class DecoderCache:
     """Keys and values of what was decoded so far (per hypothesis) and of the encoder's output (per utterance)."""
 
     self_keys: list[Tensor]
-    """`[R, H, capacity, D / H]` a layer."""
+    """`[R, H, room, D / H]` a layer, of which `length` tokens are filled; the room grows."""
     self_values: list[Tensor]
     cross_keys: list[Tensor]
     """`[B, H, L, D / H]` a layer: shared by the W hypotheses of an utterance."""
@@ -31,33 +32,78 @@ class DecoderCache:
     """Added to the scores, `[B, 1, 1, L]`: 0 for valid frames, minus infinity for others; None when all are valid."""
     length: int = 0
     """Tokens cached."""
+    places: Tensor | None = None
+    """Of each row in a `[B, W]` grid, int64 `[R]`, when utterances differ in how many hypotheses they have; None when
+    row r is in place r."""
+    width: int = 1
+    """W, the most hypotheses of an utterance."""
 
     def select_rows(self, rows: Tensor) -> None:
-        """Keep or reorder hypotheses: `rows` indexes the R rows. Only the filled part is copied."""
+        """Keep, repeat or reorder hypotheses: `rows` indexes the R rows."""
         for cached in (self.self_keys, self.self_values):
-            for layer, tensor in enumerate(cached):
-                kept = tensor.new_empty(len(rows), *tensor.shape[1:])
-                kept[:, :, : self.length] = tensor[:, :, : self.length].index_select(0, rows)
-                cached[layer] = kept
+            cached[:] = [tensor.index_select(0, rows) for tensor in cached]
 
-    def select_utterances(self, utterances: Tensor) -> None:
-        """Keep some utterances' encoder keys and values: `utterances` indexes the B rows."""
+    def lay_out(self, counts: Sequence[int]) -> None:
+        """Say how many of the rows, in their order, belong to each utterance."""
+        self.width = max(counts)
+        self.places = None
+        if min(counts) < self.width:
+            places = [b * self.width + rank for b, count in enumerate(counts) for rank in range(count)]
+            self.places = torch.tensor(places, device=self.cross_keys[0].device)
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Add a layer's keys and values `[R, H, S, D / H]` of new tokens; returns all that it has, new ones included.
+
+        `length` stays: it counts the tokens that every layer has.
+        """
+        end = self.length + keys.shape[2]
+        for cached, new in ((self.self_keys, keys), (self.self_values, values)):
+            tensor = cached[layer]
+            if end > tensor.shape[2]:
+                # In steps: room for the longest text would be touched a page a token and head, and be moved as often.
+                room = -(-end // CACHE_STEP) * CACHE_STEP
+                grown = tensor.new_empty(*tensor.shape[:2], room, tensor.shape[3])
+                grown[:, :, : self.length] = tensor[:, :, : self.length]
+                cached[layer] = tensor = grown
+            tensor[:, :, self.length : end] = new
+        return self.self_keys[layer][:, :, :end], self.self_values[layer][:, :, :end]
+
+    def keep_utterances(self, kept: Sequence[int]) -> list[int]:
+        """Drop all utterances but `kept`, ascending; their encoder keys and values change places.
+
+        Returns:
+            which utterance is now in each place. Those of the last places move to the free ones before them: most stay
+            where they are, and nothing is allocated.
+        """
+        count = len(kept)
+        moving = iter(b for b in kept if b >= count)
+        stays = set(kept)
+        order = [b if b in stays else next(moving) for b in range(count)]
+        for place, b in enumerate(order):
+            if place != b:
+                for tensor in (*self.cross_keys, *self.cross_values):
+                    tensor[place] = tensor[b]
+                if self.cross_bias is not None:
+                    self.cross_bias[place] = self.cross_bias[b]
         for cached in (self.cross_keys, self.cross_values):
-            cached[:] = [tensor.index_select(0, utterances) for tensor in cached]
+            cached[:] = [tensor[:count] for tensor in cached]
         if self.cross_bias is not None:
-            self.cross_bias = self.cross_bias.index_select(0, utterances)
+            self.cross_bias = self.cross_bias[:count]
+        return order
 
 
 FEW_QUERIES = 16
+CACHE_STEP = 16
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
-    """Softmax attention of queries `[B, H, Q, D / H]` to keys and values `[B, H, L, D / H]`.
+    """Softmax attention of queries `[B, H, Q, D / H]` to keys and values `[B, H, L, D / H]`, in the dtype of the keys.
 
     Arguments:
         mask: broadcastable to `[B, H, Q, L]`: False or minus infinity where a query must not look; None for nowhere.
         causal: query i looks at keys 0 to i.
     """
+    q = q.to(k.dtype)
     # Of few queries torch's fused CPU kernel makes two to four times the work that two plain products are.
     if q.device.type != "cpu" or q.shape[2] > FEW_QUERIES or causal or torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
@@ -80,10 +126,7 @@ class CausalSelfAttention(nn.Module):
         R, S, D = x.shape
         q, k, v = self.qkv(x).view(R, S, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         if cache is not None:
-            start, end = cache.length, cache.length + S
-            cache.self_keys[layer][:, :, start:end] = k
-            cache.self_values[layer][:, :, start:end] = v
-            k, v = cache.self_keys[layer][:, :, :end], cache.self_values[layer][:, :, :end]
+            k, v = cache.append(layer, k, v)
         if S > 1 and k.shape[2] != S:
             raise ValueError("several tokens at once are decoded only at the start of a sequence")
         y = attend(q, k, v, causal=S > 1)
@@ -106,12 +149,21 @@ class CrossAttention(nn.Module):
         keys, values = self.kv(memory).view(B, L, 2, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         return keys, values
 
-    def forward(self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, cache: DecoderCache | None = None
+    ) -> Tensor:
         # The W hypotheses of an utterance read the same keys: they are laid out as more queries of one row.
-        R, S, D = x.shape
-        q = self.q(x).view(len(keys), -1, self.num_heads, D // self.num_heads).transpose(1, 2)  # [B, H, W * S, D / H]
-        y = attend(q, keys, values, mask)
-        return self.out(y.transpose(1, 2).reshape(R, S, D))  # type: ignore[no-any-return]
+        S, D = x.shape[1:]
+        B = len(keys)
+        q = self.q(x)
+        places = None if cache is None else cache.places
+        if cache is not None and places is not None:
+            q = q.new_zeros(B * cache.width, S, D).index_copy_(0, places, q)
+        q = q.view(B, -1, self.num_heads, D // self.num_heads).transpose(1, 2)  # [B, H, W * S, D / H]
+        y = attend(q, keys, values, mask).transpose(1, 2).reshape(-1, S, D)
+        if places is not None:
+            y = y.index_select(0, places)
+        return self.out(y)  # type: ignore[no-any-return]
 
 
 class DecoderBlock(nn.Module):
@@ -137,7 +189,7 @@ class DecoderBlock(nn.Module):
         counted_BS: Tensor | None = None,
     ) -> Tensor:
         x = x + self.self_attention(self.self_norm(x), cache, layer)
-        x = x + self.cross_attention(self.cross_norm(x), keys, values, mask)
+        x = x + self.cross_attention(self.cross_norm(x), keys, values, mask, cache)
         return x + self.ffn(self.ffn_norm(x), counted_BS)  # type: ignore[no-any-return]
 
 
@@ -196,13 +248,10 @@ class Decoder(nn.Module):
             x = block(x, keys, values, mask, counted_BS=counted_BS)
         return self.norm(x)  # type: ignore[no-any-return]
 
-    def start(
-        self, memory: Tensor, memory_mask: Tensor | None, *, rows_per_utterance: int, capacity: int
-    ) -> DecoderCache:
-        """An empty cache for step-wise decoding of `capacity` tokens at most."""
+    def start(self, memory: Tensor, memory_mask: Tensor | None) -> DecoderCache:
+        """An empty cache for step-wise decoding, with one row an utterance."""
         heads = self.config.num_heads
-        rows = len(memory) * rows_per_utterance
-        shape = (rows, heads, min(capacity, self.config.max_tokens), self.config.dim // heads)
+        shape = (len(memory), heads, CACHE_STEP, self.config.dim // heads)
         cache = DecoderCache([], [], [], [], None)
         for block in self._layers():
             keys, values = block.cross_attention.keys_values(memory)

@@ -21,10 +21,17 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 matrices itself; elsewhere they are many times slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    if device.type == "cpu":
-        checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-        return any(check is not None and check() for check in checks)
-    return False
+    return device.type == "cpu" and (_cpu_has("_is_avx512_bf16_supported") or _has_amx())
+
+
+def _has_amx() -> bool:
+    return _cpu_has("_is_amx_tile_supported")
+
+
+def _cpu_has(check: str) -> bool:
+    """What a check of `torch.cpu` says; False where this torch lacks it."""
+    function = getattr(torch.cpu, check, None)
+    return function is not None and bool(function())
 
 
 def resolve_device(name: str) -> torch.device:
@@ -46,15 +53,15 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_compute_type(name: str, device: torch.device) -> ComputeType:
-    """The arithmetic of a name; "auto" is bfloat16 where the device multiplies it, else int8 on the CPU.
+    """The arithmetic of a name; "auto" is int8 on a CPU without AMX, else bfloat16 where the device multiplies it.
 
     Raises:
         ConfigError: when the name is unknown.
     """
     if name == "auto":
-        if bfloat16_is_fast(device):
-            return ComputeType.BFLOAT16
-        return ComputeType.INT8 if device.type == "cpu" else ComputeType.FLOAT32
+        if device.type == "cpu" and not _has_amx():
+            return ComputeType.INT8
+        return ComputeType.BFLOAT16 if bfloat16_is_fast(device) else ComputeType.FLOAT32
     try:
         return ComputeType(name)
     except ValueError:

@@ -1,7 +1,9 @@
 """Inference networks: a model directory loaded as float32, bfloat16 or int8.
 
 In int8 the matrices keep the checkpoint's integers and each product quantises its input on the fly, so the weights are
-read at a quarter of float32's size. Shapes: N rows, D input width, F output width, V vocabulary, E experts.
+read at a quarter of float32's size. That pays for the decoder's few rows a step; what works on all frames at once, the
+encoder, CTC head and cross-attention's keys and values, is bfloat16 where the CPU multiplies it. Shapes: N rows, D input
+width, F output width, V vocabulary, E experts.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from fun_asr.model.config import ModelConfig
 from fun_asr.model.decoder import TokenEmbedding
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.moe import RoutedExperts
-from fun_asr.model.precision import ComputeType
+from fun_asr.model.precision import ComputeType, bfloat16_is_fast
 
 
 class Int8Linear(nn.Module):
@@ -53,7 +55,8 @@ class Int8Linear(nn.Module):
             self.sums_F = integers.sum(dim=1, dtype=torch.int32) * scale.flatten()
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., D]` float32 to `[..., F]` float32."""
+        """`[..., D]` to `[..., F]` float32."""
+        x = x.float()
         if self.steps is None:
             return F.linear(x, self.weight, self.bias)
         low, high = x.amin(dim=-1, keepdim=True).clamp_max(0), x.amax(dim=-1, keepdim=True).clamp_min(0)
@@ -130,12 +133,12 @@ class Int8Experts(nn.Module):
 
     A decode step of a few rows reads nearly every expert anyway; one product with all of them costs less than sorting
     rows by expert. The input projections are int8; the output projections, whose scales differ between the experts
-    that one product sums over, are dequantised to float32.
+    that one product sums over, are dequantised.
 
     Arguments:
         gate_up_EHD: int8 `[E, 2 * F, D]`.
         gate_up_scale: float32 `[E, 2 * F, 1]`.
-        down_EDF: float32 `[E, D, F]`.
+        down_EDF: `[E, D, F]`, in the dtype of its product.
     """
 
     def __init__(self, gate_up_EHD: Tensor, gate_up_scale: Tensor, down_EDF: Tensor) -> None:
@@ -152,7 +155,7 @@ class Int8Experts(nn.Module):
         gate, up = self.gate_up(x_ND).chunk(2, dim=-1)
         weights_NE = torch.zeros_like(routing.probs_NE).scatter_(1, routing.experts_NK, routing.weights_NK)
         hidden_NEF = (F.silu(gate) * up).unflatten(1, (self.num_experts, -1)) * weights_NE[..., None]
-        return F.linear(hidden_NEF.flatten(1), self.down)
+        return F.linear(hidden_NEF.flatten(1).to(self.down.dtype), self.down).float()
 
 
 def load_network(directory: Path, device: torch.device, compute_type: ComputeType) -> FunASR:
@@ -172,17 +175,20 @@ def load_network(directory: Path, device: torch.device, compute_type: ComputeTyp
     config = load_config(directory)
     stored = load_stored(directory)
     if compute_type is ComputeType.INT8:
-        return _int8_network(config, stored, str(directory))
+        narrow = torch.bfloat16 if bfloat16_is_fast(device) else None
+        return _int8_network(config, stored, str(directory), narrow)
     dtype = torch.bfloat16 if compute_type is ComputeType.BFLOAT16 else torch.float32
     return build_model(config, dequantize(stored, dtype), str(directory)).to(device)
 
 
-def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str) -> FunASR:
+def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str, narrow: torch.dtype | None) -> FunASR:
+    """The network with int8 matrices, those that work on frames in `narrow` where that is given."""
+    of_frames = {name: stored.pop(name) for name in list(stored) if narrow is not None and _works_on_frames(name)}
     packed: dict[str, tuple[Tensor, Tensor]] = {}
     for name in [name for name, tensor in stored.items() if _is_packed(name, tensor)]:
         weight, scale = stored.pop(name), stored.pop(name + SCALE_SUFFIX, None)
         packed[name] = quantize(name, weight) if scale is None else (weight, scale)
-    state = dequantize(stored)
+    state = dequantize(stored) | dequantize(of_frames, narrow or torch.float32)
     # Placeholders without memory let `build_model` check the shapes of the matrices that are replaced below.
     for name, (integers, _) in packed.items():
         state[name] = torch.empty(integers.shape, device="meta")
@@ -192,7 +198,7 @@ def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str) ->
         module = model.get_submodule(path)
         replacement: nn.Module
         if isinstance(module, RoutedExperts):
-            replacement = Int8Experts(integers, scale, module.down_EDF)
+            replacement = Int8Experts(integers, scale, module.down_EDF.to(narrow or torch.float32))
         elif isinstance(module, TokenEmbedding):
             replacement = Int8Embedding(integers, scale)
         elif isinstance(module, nn.Linear):
@@ -201,6 +207,10 @@ def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str) ->
             raise TypeError(f"{name}: no int8 form of {type(module).__name__}")
         model.set_submodule(path, replacement)
     return model.eval()
+
+
+def _works_on_frames(name: str) -> bool:
+    return name.startswith(("encoder.", "ctc.")) or ".cross_attention.kv." in name
 
 
 def _is_packed(name: str, tensor: Tensor) -> bool:

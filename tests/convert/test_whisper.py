@@ -90,7 +90,7 @@ def test_step_wise_logits_equal_transformers(whisper: WhisperForConditionalGener
     with torch.no_grad():
         theirs = whisper(input_features=features, decoder_input_ids=tokens).logits
         memory, _ = converted.encode(features, torch.tensor([200, 200]))
-        cache = converted.decoder.start(memory, None, rows_per_utterance=1, capacity=7)
+        cache = converted.decoder.start(memory, None)
         ours = [converted.decoder.step(tokens[:, :3], cache)]
         ours += [converted.decoder.step(tokens[:, i : i + 1], cache) for i in range(3, 7)]
     torch.testing.assert_close(torch.stack(ours, dim=1), theirs[:, 2:], atol=1e-4, rtol=0)

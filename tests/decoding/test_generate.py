@@ -63,16 +63,17 @@ def log_probs(model: FunASR, memory: torch.Tensor, tokens: list[int], banned: se
 
 
 def plain_search(
-    model: FunASR, memory: torch.Tensor, width: int, limit: int, banned: frozenset[int] = frozenset()
-) -> tuple[list[int], float]:
+    model: FunASR, memory: torch.Tensor, width: int, limit: int, margin: float = math.inf
+) -> tuple[list[int], float, int]:
     """Beam search written for clarity: nothing cached, nothing batched."""
     prompt = TinyTokenizer().prompt("en")
     beams: list[tuple[float, list[int]]] = [(0.0, [])]
     finished: list[tuple[float, list[int]]] = []
+    likeliest, kept = -math.inf, 0
     for length in range(1, limit + 1):
         candidates = []
         for score, tokens in beams:
-            scores = log_probs(model, memory, prompt + tokens, set(banned))
+            scores = log_probs(model, memory, prompt + tokens, set())
             candidates += [(score + float(s), tokens, t) for t, s in enumerate(scores) if s > -math.inf]
         candidates.sort(key=lambda c: -c[0])
         beams = []
@@ -80,31 +81,59 @@ def plain_search(
             if token == EOT:
                 if rank < width:
                     finished.append((score / length, tokens))
+                    likeliest = max(likeliest, score)
             elif len(beams) < width:
                 beams.append((score, [*tokens, token]))
-        if len(finished) >= width:
+        best = max(likeliest, *(score for score, _ in beams))
+        beams = [(score, tokens) for score, tokens in beams if score >= best - margin]
+        if len(finished) >= width or not beams:
             break
+        kept += len(beams) if length < limit else 0
     complete = finished or [(score / limit, tokens) for score, tokens in beams]
     score, tokens = max(complete, key=lambda c: c[0])
-    return tokens, score
+    return tokens, score, kept
 
 
 def limit_of(frames: int, rate: float) -> int:
     return min(int(8 + rate * frames / 50), CONFIG.decoder.max_tokens - 4)
 
 
-@pytest.mark.parametrize("width", [1, 2, 5])
-def test_search_equals_the_plain_one(model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor], width: int) -> None:
+@pytest.mark.parametrize(("width", "margin"), [(1, math.inf), (2, math.inf), (5, math.inf), (3, 1.5), (5, 2.5)])
+def test_search_equals_the_plain_one(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor], width: int, margin: float
+) -> None:
     memory, lengths = encoded
-    hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, GenerateOptions(beam_size=width))
+    options = GenerateOptions(beam_size=width, margin=margin)
+    hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
     lengths_seen = set()
     for i, length in enumerate(lengths.tolist()):
-        tokens, score = plain_search(model, memory[i : i + 1, :length], width, limit_of(length, 25))
+        tokens, score, _ = plain_search(model, memory[i : i + 1, :length], width, limit_of(length, 25), margin)
         assert hypotheses[i].tokens == tokens
         if len(tokens) < limit_of(length, 25):
             assert hypotheses[i].score == pytest.approx(score, abs=1e-4)
         lengths_seen.add(len(tokens))
     assert len(lengths_seen) > 1, "the utterances must end at different steps for rows to be dropped on the way"
+
+
+def test_a_margin_spares_the_decoder_rows(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory, lengths = encoded
+    rows = []
+    step = type(model.decoder).step
+    monkeypatch.setattr(
+        type(model.decoder), "step", lambda self, tokens, cache: rows.append(len(tokens)) or step(self, tokens, cache)
+    )
+    for margin in (math.inf, 1.5):
+        rows.clear()
+        generate(
+            model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, GenerateOptions(beam_size=3, margin=margin)
+        )
+        expected = sum(
+            plain_search(model, memory[i : i + 1, :n], 3, limit_of(n, 25), margin)[2]
+            for i, n in enumerate(lengths.tolist())
+        )
+        assert sum(rows[1:]) == expected
 
 
 def test_suppressed_tokens_are_never_written(model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor]) -> None:

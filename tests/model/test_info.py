@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from fun_asr.errors import ConfigError
 from fun_asr.model.checkpoint import build_shapes, load_stored, save_model
 from fun_asr.model.config import ModelConfig, load_yaml
+from fun_asr.model.decoder import CACHE_STEP
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.info import count_decode_bytes, count_flops, count_parameters, describe
 from fun_asr.model.precision import ComputeType
@@ -105,7 +106,7 @@ def test_flops_equal_those_that_torch_counts(frames: int, tokens: int, bare: boo
             network.ctc(encoded, lengths)
         counted["ctc"] = counter.get_total_flops()
         with FlopCounterMode(display=False) as counter:
-            cache = network.decoder.start(encoded, None, rows_per_utterance=1, capacity=tokens)
+            cache = network.decoder.start(encoded, None)
             for _ in range(tokens):
                 network.decoder.step(torch.tensor([[3]]), cache)
         counted["decoder"] = counter.get_total_flops()
@@ -127,10 +128,11 @@ def test_attention_is_what_grows_with_the_square_of_the_segment() -> None:
 )
 def test_cache_bytes_equal_the_allocated_tensors(compute_type: ComputeType, dtype: torch.dtype) -> None:
     decoder = FunASR(TEST).decoder.to(dtype)
-    cache = decoder.start(torch.randn(1, 150, 32, dtype=dtype), None, rows_per_utterance=2, capacity=11)
+    cache = decoder.start(torch.randn(1, 150, 32, dtype=dtype), None)
     expected = count_decode_bytes(build_shapes(TEST), compute_type)
+    decoder.step(torch.full((1, CACHE_STEP), 3), cache)
     own = sum(tensor.nbytes for tensor in cache.self_keys + cache.self_values)
-    assert own == 2 * 11 * expected.self_cache_per_token
+    assert own == CACHE_STEP * expected.self_cache_per_token
     cross = sum(tensor.nbytes for tensor in cache.cross_keys + cache.cross_values)
     assert cross == 3 * expected.cross_cache_per_second
 

@@ -150,13 +150,17 @@ def outputs(network: FunASR) -> tuple[Tensor, Tensor]:
     encoded, frames = network.encode(features, lengths)
     log_probs, _ = network.ctc(encoded, frames)
     mask = torch.arange(encoded.shape[1]) < frames[:, None]
-    cache = network.decoder.start(encoded, mask, rows_per_utterance=1, capacity=8)
+    cache = network.decoder.start(encoded, mask)
     first = network.decoder.step(torch.randint(90, (6, 4)), cache)
     return log_probs, torch.stack([first, network.decoder.step(torch.randint(90, (6, 1)), cache)])
 
 
+@pytest.mark.parametrize("frames_in", ["bfloat16", "float32"])
 @pytest.mark.parametrize("stored", ["int8", "float32"])
-def test_int8_network_chooses_as_float32(arithmetic: str, directories: dict[str, Path], stored: str) -> None:
+def test_int8_network_chooses_as_float32(
+    arithmetic: str, directories: dict[str, Path], stored: str, frames_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "bfloat16_is_fast", lambda device: frames_in == "bfloat16")
     reference = outputs(load_network(directories["int8"], CPU, ComputeType.FLOAT32))
     for scores, expected in zip(
         outputs(load_network(directories[stored], CPU, ComputeType.INT8)), reference, strict=True
@@ -164,6 +168,7 @@ def test_int8_network_chooses_as_float32(arithmetic: str, directories: dict[str,
         assert scores.shape == expected.shape and scores.dtype == torch.float32
         # A float32 directory keeps its convolutions and the experts' outputs in float32.
         tolerance = 0.35 if arithmetic == "int8" else {"int8": 1e-4, "float32": 0.1}[stored]
+        tolerance = max(tolerance, 0.1 if frames_in == "bfloat16" else 0)
         assert (scores - expected).abs().max() <= tolerance * expected.std()
         first, second = expected.topk(2).values.unbind(-1)
         clear = first - second > tolerance * expected.std()  # a random network has near ties
@@ -171,10 +176,20 @@ def test_int8_network_chooses_as_float32(arithmetic: str, directories: dict[str,
         assert torch.equal(scores.argmax(-1)[clear], expected.argmax(-1)[clear])
 
 
-def test_int8_network_packs_the_matrices_and_leaves_the_router_alone(directories: dict[str, Path]) -> None:
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_int8_network_packs_the_matrices_and_leaves_the_router_alone(
+    directories: dict[str, Path], bfloat16: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "bfloat16_is_fast", lambda device: bfloat16)
     network = load_network(directories["int8"], CPU, ComputeType.INT8)
-    kept = {name for name, child in network.named_modules() if isinstance(child, nn.Linear)}
-    assert kept == {f"decoder.blocks.{i}.ffn.router.gate" for i in range(2)}
+    kept = {name: child for name, child in network.named_modules() if isinstance(child, nn.Linear)}
+    routers = {f"decoder.blocks.{i}.ffn.router.gate" for i in range(2)}
+    of_tokens = {name for name in kept if name.startswith("decoder.") and not name.endswith("cross_attention.kv")}
+    assert of_tokens == routers
+    # What works on all frames at once is packed too, but where the CPU multiplies bfloat16.
+    assert {child.weight.dtype for name, child in kept.items() if name not in routers} == (
+        {torch.bfloat16} if bfloat16 else set()
+    )
     assert isinstance(network.decoder.embedding, Int8Embedding)
     assert isinstance(network.decoder.blocks[0].ffn.experts, Int8Experts)
     assert not network.training
