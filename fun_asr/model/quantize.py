@@ -2,8 +2,8 @@
 
 In int8 the matrices keep the checkpoint's integers and each product quantises its input on the fly, so the weights are
 read at a quarter of float32's size. That pays for the decoder's few rows a step; what works on all frames at once, the
-encoder, CTC head and cross-attention's keys and values, is bfloat16 where the CPU multiplies it. Shapes: N rows, D input
-width, F output width, V vocabulary, E experts.
+encoder, CTC head and cross-attention's keys and values, is bfloat16 where the CPU multiplies it. Shapes: N rows, D
+input width, F output width, V vocabulary, E experts.
 """
 
 from __future__ import annotations
