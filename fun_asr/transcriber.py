@@ -27,6 +27,7 @@ from fun_asr.decoding import ctc
 from fun_asr.decoding.drafts import Draft, find_words
 from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
 from fun_asr.decoding.guard import BLOCKED_NGRAM, has_speech, is_silent, without_loops
+from fun_asr.decoding.hotwords import HotwordTree, ctc_tree, decoder_tree
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.pool import SegmentPool
 from fun_asr.decoding.rescore import best_hypothesis
@@ -39,6 +40,7 @@ from fun_asr.model.precision import resolve_compute_type, resolve_device
 from fun_asr.model.quantize import load_network
 from fun_asr.model.routing_stats import LayerRouting, collect_routing
 from fun_asr.recording import FinishedSegment, RecordingState
+from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.punctuation import Punctuator
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
 from fun_asr.transcript import Transcript, TranscriptionFailure, Word
@@ -57,6 +59,7 @@ CTC_LANGUAGE = "en"  # of the CTC head's vocabulary: only its words have times
 Decoding = Literal["generate", "ctc"]
 Result = Transcript | TranscriptionFailure
 Progress = Callable[[float], object]
+Hotwords = Iterable[str | tuple[str, float]]
 
 
 def load_model(
@@ -108,6 +111,8 @@ class _Options:
     word_times: bool
     punctuation: bool
     itn: bool
+    hotwords: HotwordTree | None
+    """Over the tokens of `decoding`."""
     on_progress: Progress | None = None
 
     def __post_init__(self) -> None:
@@ -172,6 +177,7 @@ class Transcriber:
         word_times: bool = True,
         punctuation: bool = True,
         itn: bool = True,
+        hotwords: Hotwords = (),
         on_progress: Progress | None = None,
     ) -> Generator[Result, None, None]:
         """Transcribe recordings of any number and length, in memory that depends on neither.
@@ -187,6 +193,8 @@ class Transcriber:
             word_times: give English words times and confidence; the CTC head knows no other language.
             punctuation: make sentences of the bare words of "ctc".
             itn: write numbers, dates, amounts and the like in digits and symbols (inverse text normalization).
+            hotwords: phrases to prefer where the model finds them plausible, such as names; or pairs of a phrase and
+                its weight, 1 being that of the others. They change which words are written, never their probabilities.
             on_progress: called with the seconds of audio finished since the last call.
 
         Returns:
@@ -194,7 +202,8 @@ class Transcriber:
             as soon as it and those before it are done. One recording's failure leaves the others as they were.
 
         Raises:
-            ConfigError: for a language that the model lacks, or another option out of range.
+            ConfigError: for a language that the model lacks, a hotword that cannot be used, or another option out of
+                range.
         """
         code = self._known_language(language)
         options = _Options(
@@ -204,6 +213,7 @@ class Transcriber:
             word_times=word_times,
             punctuation=punctuation,
             itn=itn,
+            hotwords=self._tree(hotwords, decoding),
             on_progress=on_progress,
         )
         return self._transcribe(paths, code, options)
@@ -219,12 +229,13 @@ class Transcriber:
         word_times: bool = True,
         punctuation: bool = True,
         itn: bool = True,
+        hotwords: Hotwords = (),
     ) -> Transcript:
         """Transcribe a waveform in memory.
 
         Arguments:
             samples: floating-point `[samples]`, mono at 16 kHz, in [-1, 1].
-            language, decoding, beam_size, batch_size, word_times, punctuation, itn: as for `transcribe`.
+            language, decoding, beam_size, batch_size, word_times, punctuation, itn, hotwords: as for `transcribe`.
 
         Raises:
             ConfigError: as for `transcribe`.
@@ -243,6 +254,7 @@ class Transcriber:
             word_times=word_times,
             punctuation=punctuation,
             itn=itn,
+            hotwords=self._tree(hotwords, decoding),
         )
         samples = samples.astype(np.float32, copy=False)
 
@@ -259,6 +271,14 @@ class Transcriber:
         if language is not None and code not in self._tokenizer.languages:
             raise ConfigError(f"language {language!r} is unknown to the model; it has {', '.join(self.languages)}")
         return code
+
+    def _tree(self, hotwords: Hotwords, decoding: Decoding) -> HotwordTree | None:
+        checked = checked_hotwords(hotwords)
+        if not checked:
+            return None
+        if decoding == "ctc":
+            return ctc_tree(checked, self._ctc_tokenizer)
+        return decoder_tree(checked, self._tokenizer)
 
     def _transcribe(
         self, paths: Iterable[str | os.PathLike[str]], code: str | None, options: _Options
@@ -353,7 +373,7 @@ class Transcriber:
         heard = [b for b, speech in enumerate(has_speech(log_probs, ctc_lengths_B, blank)) if speech]
         drafts: dict[int, Draft] = {}
         if options.decoding == "ctc":
-            hypotheses = self._search_ctc(log_probs, ctc_lengths_B)
+            hypotheses = self._search_ctc(log_probs, ctc_lengths_B, options.hotwords)
             best_BJ = log_probs.amax(dim=-1).cpu()
             for b in heard:
                 score = best_BJ[b, : int(ctc_lengths_B[b])].mean()
@@ -414,13 +434,13 @@ class Transcriber:
     def _punctuator(self) -> Punctuator:
         return Punctuator.load()
 
-    def _search_ctc(self, log_probs: Tensor, lengths_B: Tensor) -> list[list[int]]:
+    def _search_ctc(self, log_probs: Tensor, lengths_B: Tensor, hotwords: HotwordTree | None) -> list[list[int]]:
         """The CTC head's own tokens of each segment."""
         blank, model = self._ctc_tokenizer.blank, self._language_model
-        if model is None:
+        if model is None and hotwords is None:
             return ctc.greedy(log_probs, lengths_B, blank)
         valid = zip(log_probs, lengths_B.tolist(), strict=True)
-        return [ctc.prefix_search(row[:length], blank, model) for row, length in valid]
+        return [ctc.prefix_search(row[:length], blank, model, hotwords=hotwords) for row, length in valid]
 
     def _generate(
         self,
@@ -437,7 +457,9 @@ class Transcriber:
             lengths_B = lengths_B[rows]
             encoded = encoded[rows, : int(lengths_B.max())]
         owners = [recordings[batch[b].recording] for b in heard]
-        generate_options = GenerateOptions(beam_size=options.width, suppress=self._tokenizer.captions)
+        generate_options = GenerateOptions(
+            beam_size=options.width, suppress=self._tokenizer.captions, hotwords=options.hotwords
+        )
 
         def decode(places: list[int], generate_options: GenerateOptions) -> list[Hypothesis]:
             languages = [owners[place].language for place in places]
@@ -456,7 +478,8 @@ class Transcriber:
             if self._language_model is not None and owner.language == CTC_LANGUAGE:
                 hypothesis = best_hypothesis(hypothesis, self._language_model, self._tokenizer, self._ctc_tokenizer)
             chosen.append(hypothesis)
-        again = replace(generate_options, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM)
+        # Without hotwords: one may be what was repeated.
+        again = replace(generate_options, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM, hotwords=None)
         hypotheses, looped = without_loops(chosen, lambda places: decode(places, again))
         return {
             b: Draft(written_words(self._tokenizer, found.tokens, found.log_probs), found.score, had_loop)

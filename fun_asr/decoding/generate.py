@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from fun_asr.decoding.hotwords import HotwordTree, RowBias
 from fun_asr.model.decoder import Decoder, DecoderCache
 from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND, length_mask
 from fun_asr.text.tokenizer import Tokenizer
@@ -35,6 +36,8 @@ class Hypothesis:
     """Of each of `tokens`."""
     others: tuple[Hypothesis, ...] = ()
     """The other complete hypotheses of the search, best first."""
+    bonus: float = 0.0
+    """What hotwords added to the sum of log-probabilities by which the beam search ranked it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +52,12 @@ class GenerateOptions:
     max_tokens_per_second: float = TOKENS_PER_SECOND
     no_repeat_ngram: int = 0
     """Greedy search writes no sequence of so many tokens twice; 0 allows it."""
+    hotwords: HotwordTree | None = None
+    """Phrases that the search prefers; the log-probabilities stay the model's own."""
 
 
-_Found = tuple[float, list[int], list[float]]
-"""Mean log-probability a token, tokens, and the log-probability summed up to each of them."""
+_Found = tuple[float, list[int], list[float], float]
+"""Mean log-probability a token, tokens, the log-probability summed up to each of them, and the hotwords' bonus."""
 
 
 @dataclass
@@ -131,18 +136,21 @@ def generate(
     first = banned.clone()
     first[list(options.suppress_first)] = True
     beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
+    bias = None if options.hotwords is None else RowBias(options.hotwords, len(beams) * width, memory.device)
     if width == 1:
         searched = [
             [found]
-            for found in _greedy(decoder, cache, logits, beams, banned, first, tokenizer.eot, options.no_repeat_ngram)
+            for found in _greedy(
+                decoder, cache, logits, beams, banned, first, tokenizer.eot, options.no_repeat_ngram, bias
+            )
         ]
     else:
-        searched = _beam_search(decoder, cache, logits, beams, banned, first, tokenizer.eot, width)
+        searched = _beam_search(decoder, cache, logits, beams, banned, first, tokenizer.eot, width, bias)
     hypotheses = []
     for found, (code, probability) in zip(searched, detected, strict=True):
         best, *others = (
-            Hypothesis(tokens, score, code, probability, [b - a for a, b in pairwise([0.0, *sums])])
-            for score, tokens, sums in found
+            Hypothesis(tokens, score, code, probability, [b - a for a, b in pairwise([0.0, *sums])], bonus=bonus)
+            for score, tokens, sums, bonus in found
         )
         hypotheses.append(replace(best, others=tuple(others)))
     return hypotheses
@@ -157,8 +165,9 @@ def _greedy(
     first: Tensor,
     eot: int,
     no_repeat_ngram: int,
+    bias: RowBias | None,
 ) -> list[_Found]:
-    best: list[_Found] = [(0.0, [], [])] * len(beams)
+    best: list[_Found] = [(0.0, [], [], 0.0)] * len(beams)
     tokens: list[list[int]] = [[] for _ in beams]
     sums: list[list[float]] = [[] for _ in beams]
     scores = [0.0] * len(beams)
@@ -169,9 +178,10 @@ def _greedy(
         if no_repeat_ngram:
             for row, beam in enumerate(beams):
                 logits[row, _repeated(tokens[beam.index], no_repeat_ngram)] = -torch.inf
-        top = logits.max(dim=-1)
-        log_probs = (top.values - logits.logsumexp(dim=-1)).tolist()
-        chosen = top.indices.tolist()
+        ranks = logits if bias is None else bias.added(logits, logits)
+        best_R1 = ranks.argmax(dim=-1, keepdim=True)
+        log_probs = (logits.gather(1, best_R1)[:, 0] - logits.logsumexp(dim=-1)).tolist()
+        chosen = best_R1[:, 0].tolist()
         kept = []
         for row, (beam, token, log_prob) in enumerate(zip(beams, chosen, log_probs, strict=True)):
             scores[beam.index] += log_prob
@@ -180,7 +190,7 @@ def _greedy(
                 sums[beam.index].append(scores[beam.index])
             written = tokens[beam.index]
             if token == eot or len(written) >= beam.limit:
-                best[beam.index] = (scores[beam.index] / (len(written) + 1), written, sums[beam.index])
+                best[beam.index] = (scores[beam.index] / (len(written) + 1), written, sums[beam.index], 0.0)
             else:
                 kept.append(row)
         if not kept:
@@ -190,7 +200,10 @@ def _greedy(
             cache.select_rows(rows)
             cache.select_utterances(rows)
             beams = [beams[row] for row in kept]
-        logits = decoder.step(torch.tensor([[chosen[row]] for row in kept], device=logits.device), cache)
+        next_tokens = [chosen[row] for row in kept]
+        if bias is not None:
+            bias.advance(kept, next_tokens)
+        logits = decoder.step(torch.tensor(next_tokens, device=logits.device)[:, None], cache)
 
 
 def _repeated(tokens: list[int], n: int) -> list[int]:
@@ -208,8 +221,12 @@ def _beam_search(
     first: Tensor,
     eot: int,
     width: int,
+    bias: RowBias | None,
 ) -> list[list[_Found]]:
-    """Beam search that ends for an utterance once `width` hypotheses are complete; the best has the highest mean."""
+    """Beam search that ends for an utterance once `width` hypotheses are complete; the best has the highest mean.
+
+    Hypotheses rank by the sum of their log-probabilities and the hotwords' bonus.
+    """
     device = logits.device
     best: list[list[_Found]] = [[] for _ in beams]
     tokens: list[list[list[int]]] = [[[] for _ in range(width)] for _ in beams]
@@ -219,41 +236,44 @@ def _beam_search(
     scores_BW[:, 0] = 0.0
     block = first
     while True:
-        log_probs = logits.masked_fill_(block, -torch.inf).log_softmax(dim=-1).view(len(beams), width, -1)
+        log_probs = logits.masked_fill_(block, -torch.inf).log_softmax(dim=-1)
         block = banned
         vocabulary = log_probs.shape[-1]
+        scores_RV = log_probs + scores_BW.flatten()[:, None]
+        ranks_RV = scores_RV if bias is None else bias.added(scores_RV, log_probs)
         # 2 W candidates hold at least W that do not end.
-        top = (log_probs + scores_BW[..., None]).flatten(1).topk(2 * width, dim=-1)
+        top = ranks_RV.view(len(beams), -1).topk(2 * width, dim=-1)
+        values_BC = top.values if bias is None else scores_RV.view(len(beams), -1).gather(1, top.indices)
+        bonuses = (top.values - values_BC).tolist()
         next_rows: list[int] = []
         next_tokens: list[int] = []
         next_scores: list[list[float]] = []
         kept: list[int] = []
-        for b, (beam, values, indices) in enumerate(zip(beams, top.values.tolist(), top.indices.tolist(), strict=True)):
-            live: list[tuple[float, int, int]] = []
-            for rank, (value, index) in enumerate(zip(values, indices, strict=True)):
+        for b, (beam, values, indices) in enumerate(zip(beams, values_BC.tolist(), top.indices.tolist(), strict=True)):
+            live: list[tuple[float, int, int, float]] = []
+            for rank, (value, index, bonus) in enumerate(zip(values, indices, bonuses[b], strict=True)):
                 source, token = divmod(index, vocabulary)
                 if value == -torch.inf:
                     continue
                 if token == eot:
                     if rank < width:
                         written = tokens[b][source]
-                        beam.finished.append((value / (len(written) + 1), written, sums[b][source]))
+                        beam.finished.append((value / (len(written) + 1), written, sums[b][source], bonus))
                 elif len(live) < width:
-                    live.append((value, source, token))
+                    live.append((value, source, token, bonus))
             length = len(tokens[b][0]) + 1
             if len(beam.finished) >= width or length >= beam.limit or not live:
-                complete = beam.finished or [
-                    (value / length, [*tokens[b][s], t], [*sums[b][s], value]) for value, s, t in live
+                best[beam.index] = sorted(beam.finished, key=_rank, reverse=True) or [
+                    (value / length, [*tokens[b][s], t], [*sums[b][s], value], bonus) for value, s, t, bonus in live
                 ]
-                best[beam.index] = sorted(complete, key=lambda hypothesis: -hypothesis[0])
                 continue
-            live += [(-torch.inf, live[0][1], live[0][2])] * (width - len(live))
+            live += [(-torch.inf, *live[0][1:])] * (width - len(live))
             kept.append(b)
-            next_rows += [b * width + source for _, source, _ in live]
-            next_tokens += [token for _, _, token in live]
-            next_scores.append([value for value, _, _ in live])
-            tokens[b] = [[*tokens[b][source], token] for _, source, token in live]
-            sums[b] = [[*sums[b][source], value] for value, source, _ in live]
+            next_rows += [b * width + source for _, source, _, _ in live]
+            next_tokens += [token for _, _, token, _ in live]
+            next_scores.append([value for value, *_ in live])
+            tokens[b] = [[*tokens[b][source], token] for _, source, token, _ in live]
+            sums[b] = [[*sums[b][source], value] for value, source, _, _ in live]
         if not kept:
             return best
         cache.select_rows(torch.tensor(next_rows, device=device))
@@ -262,5 +282,13 @@ def _beam_search(
             beams = [beams[b] for b in kept]
             tokens = [tokens[b] for b in kept]
             sums = [sums[b] for b in kept]
+        if bias is not None:
+            bias.advance(next_rows, next_tokens)
         scores_BW = torch.tensor(next_scores, device=device)
         logits = decoder.step(torch.tensor(next_tokens, device=device)[:, None], cache)
+
+
+def _rank(found: _Found) -> float:
+    """Mean log-probability a token, the hotwords' bonus included."""
+    mean, tokens, _, bonus = found
+    return mean + bonus / (len(tokens) + 1)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fun_asr.decoding import ctc
-from fun_asr.decoding.generate import GenerateOptions, generate
+from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
+from fun_asr.decoding.hotwords import START, HotwordTree, Place
 from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
 from fun_asr.model.fun_asr import FunASR
 
@@ -63,30 +64,47 @@ def log_probs(model: FunASR, memory: torch.Tensor, tokens: list[int], banned: se
 
 
 def plain_search(
-    model: FunASR, memory: torch.Tensor, width: int, limit: int, banned: frozenset[int] = frozenset()
-) -> tuple[list[int], float]:
-    """Beam search written for clarity: nothing cached, nothing batched."""
+    model: FunASR,
+    memory: torch.Tensor,
+    width: int,
+    limit: int,
+    banned: frozenset[int] = frozenset(),
+    hotwords: HotwordTree = HotwordTree([], continues=frozenset()),
+) -> tuple[list[int], float, float]:
+    """Beam search written for clarity: nothing cached, nothing batched.
+
+    Returns:
+        tokens, mean log-probability, and the hotwords' bonus.
+    """
     prompt = TinyTokenizer().prompt("en")
-    beams: list[tuple[float, list[int]]] = [(0.0, [])]
-    finished: list[tuple[float, list[int]]] = []
+    beams: list[tuple[float, list[int], float, Place]] = [(0.0, [], 0.0, START)]
+    finished: list[tuple[float, list[int], float]] = []
     for length in range(1, limit + 1):
         candidates = []
-        for score, tokens in beams:
-            scores = log_probs(model, memory, prompt + tokens, set(banned))
-            candidates += [(score + float(s), tokens, t) for t, s in enumerate(scores) if s > -math.inf]
+        for score, tokens, kept, place in beams:
+            scores = log_probs(model, memory, prompt + tokens, set(banned)).tolist()
+            for token, value in enumerate(scores):
+                plausible = value >= max(scores) - hotwords.margin
+                gained, after = hotwords.move(place, token, plausible=plausible)
+                bonus = kept + gained + hotwords.pending(after)
+                if value > -math.inf:
+                    candidates.append((score + value + bonus, score + value, tokens, token, kept + gained, after))
         candidates.sort(key=lambda c: -c[0])
         beams = []
-        for rank, (score, tokens, token) in enumerate(candidates[: 2 * width]):
+        for number, (rank, score, tokens, token, kept, place) in enumerate(candidates[: 2 * width]):
             if token == EOT:
-                if rank < width:
-                    finished.append((score / length, tokens))
+                if number < width:
+                    finished.append((rank / length, tokens, rank - score))
             elif len(beams) < width:
-                beams.append((score, [*tokens, token]))
+                beams.append((score, [*tokens, token], kept, place))
         if len(finished) >= width:
             break
-    complete = finished or [(score / limit, tokens) for score, tokens in beams]
-    score, tokens = max(complete, key=lambda c: c[0])
-    return tokens, score
+    complete = finished or [
+        ((score + kept + hotwords.pending(place)) / limit, tokens, kept + hotwords.pending(place))
+        for score, tokens, kept, place in beams
+    ]
+    rank, tokens, bonus = max(complete, key=lambda c: c[0])
+    return tokens, rank - bonus / (len(tokens) + (1 if finished else 0)), bonus
 
 
 def limit_of(frames: int, rate: float) -> int:
@@ -99,7 +117,7 @@ def test_search_equals_the_plain_one(model: FunASR, encoded: tuple[torch.Tensor,
     hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, GenerateOptions(beam_size=width))
     lengths_seen = set()
     for i, length in enumerate(lengths.tolist()):
-        tokens, score = plain_search(model, memory[i : i + 1, :length], width, limit_of(length, 25))
+        tokens, score, _ = plain_search(model, memory[i : i + 1, :length], width, limit_of(length, 25))
         assert hypotheses[i].tokens == tokens
         if len(tokens) < limit_of(length, 25):
             assert hypotheses[i].score == pytest.approx(score, abs=1e-4)
@@ -187,3 +205,65 @@ def test_no_sequence_is_written_twice_where_that_is_not_allowed(
     for n in (1, 2):
         assert repeats(n, GenerateOptions()) > 0, "the model should repeat itself when it may"
         assert repeats(n, GenerateOptions(no_repeat_ngram=n)) == 0
+
+
+def phrases_near(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor], margin: float
+) -> tuple[list[list[int]], HotwordTree]:
+    """Pairs of tokens that the search passes over without a bonus, and a tree of them."""
+    memory, lengths = encoded
+    options = GenerateOptions(beam_size=5)
+    found = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
+    written = {tuple(h.tokens[i : i + 2]) for h in found for i in range(len(h.tokens) - 1)}
+    others = {tuple(o.tokens[i : i + 2]) for h in found for o in h.others for i in range(len(o.tokens) - 1)}
+    phrases = [list(pair) for pair in sorted(others - written)]
+    assert phrases
+    continues = frozenset(range(0, EOT, 3))
+    return phrases, HotwordTree([(p, 1.5) for p in phrases], continues=continues, margin=margin)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("margin", [1.0, math.inf])
+def test_biased_search_equals_the_plain_one_and_finds_the_phrases(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor], width: int, margin: float
+) -> None:
+    memory, lengths = encoded
+    phrases, tree = phrases_near(model, encoded, margin)
+
+    def count(hypotheses: list[Hypothesis]) -> int:
+        return sum(h.tokens[i : i + 2] in phrases for h in hypotheses for i in range(len(h.tokens) - 1))
+
+    unbiased = GenerateOptions(beam_size=width)
+    plain = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, unbiased)
+    options = GenerateOptions(beam_size=width, hotwords=tree)
+    hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
+    assert count(hypotheses) > count(plain)
+    for i, length in enumerate(lengths.tolist()):
+        part = memory[i : i + 1, :length]
+        tokens, score, bonus = plain_search(model, part, width, limit_of(length, 25), hotwords=tree)
+        assert hypotheses[i].tokens == tokens
+        if len(tokens) < limit_of(length, 25):
+            assert hypotheses[i].score == pytest.approx(score, abs=1e-4)
+            assert width == 1 or hypotheses[i].bonus == pytest.approx(bonus, abs=1e-4)
+        (alone,) = generate(model.decoder, part, lengths[i : i + 1], TinyTokenizer(), ["en"], options)
+        assert alone.tokens == tokens
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_bonus_leaves_the_log_probs_the_models_own(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor], width: int
+) -> None:
+    memory, lengths = encoded
+    _, tree = phrases_near(model, encoded, math.inf)
+    options = GenerateOptions(beam_size=width, hotwords=tree)
+    hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
+    for i, length in enumerate(lengths.tolist()):
+        for hypothesis in (hypotheses[i], *hypotheses[i].others):
+            written = TinyTokenizer().prompt("en")
+            expected = []
+            for token in [*hypothesis.tokens, EOT]:
+                expected.append(float(log_probs(model, memory[i : i + 1, :length], written, set())[token]))
+                written.append(token)
+            assert hypothesis.log_probs == pytest.approx(expected[:-1], abs=1e-3)
+            if len(hypothesis.tokens) < limit_of(length, 25):
+                assert hypothesis.score == pytest.approx(sum(expected) / len(expected), abs=1e-3)
