@@ -20,6 +20,7 @@ CONFIG = ModelConfig(
         vocab_size=VOCABULARY, dim=16, num_layers=2, num_heads=2, ffn_dim=32, num_experts=4, expert_dim=8, max_tokens=24
     ),
 )
+NO_HOTWORDS = HotwordTree([], continues=frozenset())
 
 
 class TinyTokenizer:
@@ -69,7 +70,7 @@ def plain_search(
     width: int,
     limit: int,
     banned: frozenset[int] = frozenset(),
-    hotwords: HotwordTree = HotwordTree([], continues=frozenset()),
+    hotwords: HotwordTree = NO_HOTWORDS,
 ) -> tuple[list[int], float, float]:
     """Beam search written for clarity: nothing cached, nothing batched.
 
