@@ -25,9 +25,9 @@ from fun_asr.audio.vad import SpeechDetector, load_speech_detector
 from fun_asr.bundled import BUNDLED_MODEL
 from fun_asr.decoding import ctc
 from fun_asr.decoding.drafts import Draft, find_words
-from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
+from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
 from fun_asr.decoding.guard import BLOCKED_NGRAM, has_speech, is_silent, without_loops
-from fun_asr.decoding.hotwords import HotwordTree, ctc_tree, decoder_tree
+from fun_asr.decoding.hotwords import Hotwords, HotwordTree
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.pool import SegmentPool
 from fun_asr.decoding.rescore import best_hypothesis
@@ -59,7 +59,7 @@ CTC_LANGUAGE = "en"  # of the CTC head's vocabulary: only its words have times
 Decoding = Literal["generate", "ctc"]
 Result = Transcript | TranscriptionFailure
 Progress = Callable[[float], object]
-Hotwords = Iterable[str | tuple[str, float]]
+Phrases = Iterable[str | tuple[str, float]]
 
 
 def load_model(
@@ -111,8 +111,7 @@ class _Options:
     word_times: bool
     punctuation: bool
     itn: bool
-    hotwords: HotwordTree | None
-    """Over the tokens of `decoding`."""
+    hotwords: Hotwords | None
     on_progress: Progress | None = None
 
     def __post_init__(self) -> None:
@@ -177,7 +176,7 @@ class Transcriber:
         word_times: bool = True,
         punctuation: bool = True,
         itn: bool = True,
-        hotwords: Hotwords = (),
+        hotwords: Phrases = (),
         on_progress: Progress | None = None,
     ) -> Generator[Result, None, None]:
         """Transcribe recordings of any number and length, in memory that depends on neither.
@@ -213,7 +212,7 @@ class Transcriber:
             word_times=word_times,
             punctuation=punctuation,
             itn=itn,
-            hotwords=self._tree(hotwords, decoding),
+            hotwords=self._hotwords(hotwords),
             on_progress=on_progress,
         )
         return self._transcribe(paths, code, options)
@@ -229,7 +228,7 @@ class Transcriber:
         word_times: bool = True,
         punctuation: bool = True,
         itn: bool = True,
-        hotwords: Hotwords = (),
+        hotwords: Phrases = (),
     ) -> Transcript:
         """Transcribe a waveform in memory.
 
@@ -254,7 +253,7 @@ class Transcriber:
             word_times=word_times,
             punctuation=punctuation,
             itn=itn,
-            hotwords=self._tree(hotwords, decoding),
+            hotwords=self._hotwords(hotwords),
         )
         samples = samples.astype(np.float32, copy=False)
 
@@ -272,13 +271,9 @@ class Transcriber:
             raise ConfigError(f"language {language!r} is unknown to the model; it has {', '.join(self.languages)}")
         return code
 
-    def _tree(self, hotwords: Hotwords, decoding: Decoding) -> HotwordTree | None:
-        checked = checked_hotwords(hotwords)
-        if not checked:
-            return None
-        if decoding == "ctc":
-            return ctc_tree(checked, self._ctc_tokenizer)
-        return decoder_tree(checked, self._tokenizer)
+    def _hotwords(self, phrases: Phrases) -> Hotwords | None:
+        checked = checked_hotwords(phrases)
+        return Hotwords(checked, self._tokenizer, self._ctc_tokenizer) if checked else None
 
     def _transcribe(
         self, paths: Iterable[str | os.PathLike[str]], code: str | None, options: _Options
@@ -371,16 +366,17 @@ class Transcriber:
         log_probs, ctc_lengths_B = self._network.ctc(encoded, lengths_B)
         blank = self._ctc_tokenizer.blank
         heard = [b for b, speech in enumerate(has_speech(log_probs, ctc_lengths_B, blank)) if speech]
+        frames = [row[:length] for row, length in zip(log_probs, ctc_lengths_B.tolist(), strict=True)]
         drafts: dict[int, Draft] = {}
         if options.decoding == "ctc":
-            hypotheses = self._search_ctc(log_probs, ctc_lengths_B, options.hotwords)
+            hypotheses = self._search_ctc(log_probs, ctc_lengths_B, frames, options.hotwords)
             best_BJ = log_probs.amax(dim=-1).cpu()
             for b in heard:
                 score = best_BJ[b, : int(ctc_lengths_B[b])].mean()
                 words = self._ctc_tokenizer.decode(hypotheses[b]).split()
                 drafts[b] = Draft([WrittenWord(word) for word in words], float(score))
         elif heard:
-            drafts = self._generate(encoded, lengths_B, heard, batch, recordings, options)
+            drafts = self._generate(encoded, lengths_B, frames, heard, batch, recordings, options)
         self._find_words(drafts, log_probs, ctc_lengths_B, batch, recordings, options)
         for b, segment in enumerate(batch):
             recording = recordings[segment.recording]
@@ -434,18 +430,21 @@ class Transcriber:
     def _punctuator(self) -> Punctuator:
         return Punctuator.load()
 
-    def _search_ctc(self, log_probs: Tensor, lengths_B: Tensor, hotwords: HotwordTree | None) -> list[list[int]]:
+    def _search_ctc(
+        self, log_probs: Tensor, lengths_B: Tensor, frames: list[Tensor], hotwords: Hotwords | None
+    ) -> list[list[int]]:
         """The CTC head's own tokens of each segment."""
         blank, model = self._ctc_tokenizer.blank, self._language_model
         if model is None and hotwords is None:
             return ctc.greedy(log_probs, lengths_B, blank)
-        valid = zip(log_probs, lengths_B.tolist(), strict=True)
-        return [ctc.prefix_search(row[:length], blank, model, hotwords=hotwords) for row, length in valid]
+        trees = [None if hotwords is None else hotwords.ctc_tree(row.cpu().numpy()) for row in frames]
+        return [ctc.prefix_search(row, blank, model, hotwords=tree) for row, tree in zip(frames, trees, strict=True)]
 
     def _generate(
         self,
         encoded: Tensor,
         lengths_B: Tensor,
+        frames: list[Tensor],
         heard: list[int],
         batch: list[AudioSegment],
         recordings: dict[int, RecordingState],
@@ -457,9 +456,10 @@ class Transcriber:
             lengths_B = lengths_B[rows]
             encoded = encoded[rows, : int(lengths_B.max())]
         owners = [recordings[batch[b].recording] for b in heard]
-        generate_options = GenerateOptions(
-            beam_size=options.width, suppress=self._tokenizer.captions, hotwords=options.hotwords
-        )
+        generate_options = GenerateOptions(beam_size=options.width, suppress=self._tokenizer.captions)
+        if options.hotwords is not None:
+            trees = self._trees(options.hotwords, encoded, lengths_B, [frames[b] for b in heard], owners)
+            generate_options = replace(generate_options, hotwords=trees)
 
         def decode(places: list[int], generate_options: GenerateOptions) -> list[Hypothesis]:
             languages = [owners[place].language for place in places]
@@ -485,6 +485,27 @@ class Transcriber:
             b: Draft(written_words(self._tokenizer, found.tokens, found.log_probs), found.score, had_loop)
             for b, found, had_loop in zip(heard, hypotheses, looped, strict=True)
         }
+
+    def _trees(
+        self,
+        hotwords: Hotwords,
+        encoded: Tensor,
+        lengths_B: Tensor,
+        frames: list[Tensor],
+        owners: list[RecordingState],
+    ) -> list[HotwordTree | None]:
+        """The hotwords for each segment; its recording's language is found first, as not all have the same phrases."""
+        unknown = [place for place, owner in enumerate(owners) if owner.language is None]
+        if unknown:
+            rows = torch.tensor(unknown, device=self._device)
+            ranked = detect_languages(self._network.decoder, encoded[rows], lengths_B[rows], self._tokenizer)
+            for place, probabilities in zip(unknown, ranked, strict=True):
+                if owners[place].language is None:
+                    owners[place].language, owners[place].language_probability = next(iter(probabilities.items()))
+        return [
+            hotwords.decoder_tree(row.cpu().numpy() if owner.language == CTC_LANGUAGE else None)
+            for row, owner in zip(frames, owners, strict=True)
+        ]
 
 
 def _return_free_memory() -> None:

@@ -52,8 +52,8 @@ class GenerateOptions:
     max_tokens_per_second: float = TOKENS_PER_SECOND
     no_repeat_ngram: int = 0
     """Greedy search writes no sequence of so many tokens twice; 0 allows it."""
-    hotwords: HotwordTree | None = None
-    """Phrases that the search prefers; the log-probabilities stay the model's own."""
+    hotwords: Sequence[HotwordTree | None] | None = None
+    """Phrases that the search prefers in each segment; the log-probabilities stay the model's own."""
 
 
 _Found = tuple[float, list[int], list[float], float]
@@ -111,7 +111,7 @@ def generate(
         lengths_B: valid frames of each segment, int64 `[B]`.
         tokenizer: gives prompts and special tokens.
         languages: a code per segment; None detects it.
-        options: beam width and suppressed tokens.
+        options: beam width, suppressed tokens and hotwords.
     """
     width = options.beam_size
     mask = length_mask(lengths_B, memory.shape[1])
@@ -136,7 +136,7 @@ def generate(
     first = banned.clone()
     first[list(options.suppress_first)] = True
     beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
-    bias = None if options.hotwords is None else RowBias(options.hotwords, len(beams) * width, memory.device)
+    bias = RowBias(options.hotwords, width, memory.device) if any(options.hotwords or ()) else None
     if width == 1:
         searched = [
             [found]

@@ -2,7 +2,8 @@
 
 Shallow fusion with a prefix tree (Zhao et al. 2019): each token along a phrase adds a bonus, which is taken back when
 the phrase breaks off and kept when it is complete, at the end of a word. The bonus ranks hypotheses; their
-log-probabilities stay the model's own.
+log-probabilities stay the model's own. In the language of the CTC head only phrases that it may have heard in a segment
+are in that segment's tree: the others would take places in a narrow beam from what was said.
 
 Shapes: R rows of a search, V vocabulary.
 """
@@ -13,19 +14,24 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fun_asr.decoding.spotting import phrase_scores
 from fun_asr.text.hotwords import Hotword
 from fun_asr.text.spoken import spoken_text
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 
-__all__ = ["HotwordTree", "Place", "RowBias", "ctc_tree", "decoder_tree"]
+__all__ = ["START", "HotwordTree", "Hotwords", "Place", "RowBias"]
 
 TOKEN_BONUS = 1.5
 CTC_TOKEN_BONUS = 1.5
 MARGIN = 5.0
 """A token that is so much less likely than the best one gets no bonus: what was not said stays out."""
+HEARD = -5.0
+"""`phrase_scores` of a phrase that CTC may have heard: of 112 words, it leaves 4 of those not said in a clip."""
 
 
 class Place(NamedTuple):
@@ -123,21 +129,21 @@ class HotwordTree:
 
 
 class RowBias:
-    """The tree's bonus in a search of R hypotheses that grow by a token at a time.
+    """The bonus of hotwords in a search of R hypotheses that grow by a token at a time.
 
     Arguments:
-        tree: the phrases.
-        rows: R at the start.
+        trees: of each utterance; None where it has no hotwords.
+        width: hypotheses of each utterance at the start.
         device: of the search.
     """
 
-    def __init__(self, tree: HotwordTree, rows: int, device: torch.device) -> None:
-        self._tree = tree
+    def __init__(self, trees: Sequence[HotwordTree | None], width: int, device: torch.device) -> None:
         self._device = device
-        self._kept = [0.0] * rows
-        self._places = [START] * rows
-        self._additions: dict[Place, tuple[Tensor, Tensor]] = {}
-        self._continues = torch.tensor(sorted(tree.continues), device=device)
+        self._trees = [tree for tree in trees for _ in range(width)]
+        self._kept = [0.0] * len(self._trees)
+        self._places = [START] * len(self._trees)
+        self._additions: dict[tuple[HotwordTree, Place], tuple[Tensor, Tensor]] = {}
+        self._continues: dict[frozenset[int], Tensor] = {}
         self._plausible = torch.empty(0)
 
     def added(self, scores_RV: Tensor, log_probs_RV: Tensor) -> Tensor:
@@ -147,20 +153,22 @@ class RowBias:
             scores_RV: of the hypotheses with each next token; they are not changed.
             log_probs_RV: of the next tokens alone, impossible ones -inf; they decide on what is plausible.
         """
-        tree = self._tree
-        least_R = log_probs_RV.amax(dim=-1, keepdim=True) - tree.margin
-        self._plausible = log_probs_RV >= least_R
-        complete = [tree.complete(place) for place in self._places]
-        constant = [kept + gained for kept, gained in zip(self._kept, complete, strict=True)]
-        ranks_RV = scores_RV + torch.tensor(constant, device=self._device, dtype=scores_RV.dtype)[:, None]
-        for row, gained in enumerate(complete):
-            if gained:
-                ranks_RV[row, self._continues] -= gained
-        by_place: dict[Place, list[int]] = {}
-        for row, place in enumerate(self._places):
-            by_place.setdefault(place, []).append(row)
-        for place, rows in by_place.items():
-            tokens, pending = self._pending(place)
+        margins_R = [0.0 if tree is None else tree.margin for tree in self._trees]
+        best_R = log_probs_RV.amax(dim=-1)
+        self._plausible = log_probs_RV >= (best_R - torch.tensor(margins_R, device=self._device))[:, None]
+        ranks_RV = scores_RV.clone()
+        alike: dict[tuple[HotwordTree, Place], list[int]] = {}
+        for row, (tree, place, kept) in enumerate(zip(self._trees, self._places, self._kept, strict=True)):
+            if tree is None:
+                continue
+            alike.setdefault((tree, place), []).append(row)
+            complete = tree.complete(place)
+            if kept or complete:
+                ranks_RV[row] += kept + complete
+            if complete:
+                ranks_RV[row, self._continuing(tree)] -= complete
+        for (tree, place), rows in alike.items():
+            tokens, pending = self._pending(tree, place)
             where = (torch.tensor(rows, device=self._device)[:, None], tokens[None])
             ranks_RV[where] += pending * self._plausible[where]
         return ranks_RV
@@ -170,64 +178,112 @@ class RowBias:
         where = (torch.tensor(rows, device=self._device), torch.tensor(tokens, device=self._device))
         kept, places = [], []
         for row, token, plausible in zip(rows, tokens, self._plausible[where].tolist(), strict=True):
-            gained, place = self._tree.move(self._places[row], token, plausible=plausible)
-            kept.append(self._kept[row] + gained)
-            places.append(place)
-        self._kept, self._places = kept, places
+            tree = self._trees[row]
+            moved = Moved(0.0, START) if tree is None else tree.move(self._places[row], token, plausible=plausible)
+            kept.append(self._kept[row] + moved.gained)
+            places.append(moved.place)
+        self._kept, self._places, self._trees = kept, places, [self._trees[row] for row in rows]
 
-    def _pending(self, place: Place) -> tuple[Tensor, Tensor]:
+    def _pending(self, tree: HotwordTree, place: Place) -> tuple[Tensor, Tensor]:
         """The tokens along phrases and the bonus that is pending with each."""
-        if place not in self._additions:
-            tokens = self._tree.moves(place)
-            pending = [self._tree.pending(self._tree.move(place, token).place) for token in tokens]
-            self._additions[place] = (
+        found = self._additions.get((tree, place))
+        if found is None:
+            tokens = tree.moves(place)
+            pending = [tree.pending(tree.move(place, token).place) for token in tokens]
+            found = self._additions[tree, place] = (
                 torch.tensor(tokens, dtype=torch.int64, device=self._device),
                 torch.tensor(pending, device=self._device),
             )
-        return self._additions[place]
+        return found
+
+    def _continuing(self, tree: HotwordTree) -> Tensor:
+        found = self._continues.get(tree.continues)
+        if found is None:
+            found = self._continues[tree.continues] = torch.tensor(sorted(tree.continues), device=self._device)
+        return found
 
 
-def decoder_tree(
-    hotwords: Iterable[Hotword], tokenizer: Tokenizer, *, token_bonus: float = TOKEN_BONUS, margin: float = MARGIN
-) -> HotwordTree:
-    """The tree over the decoder's tokens: phrases as given, in lower case and with capitals, after a space or without.
+class Hotwords:
+    """The hotwords of a transcription in the tokens of the decoder and of the CTC head.
 
     Arguments:
         hotwords: phrases and weights.
-        tokenizer: the decoder's.
-        token_bonus: added for each token of a phrase of weight 1; natural logarithm.
+        tokenizer, ctc_tokenizer: the decoder's and the CTC head's.
+        token_bonus: of the decoder: added for each token of a phrase of weight 1 in its shortest spelling; natural
+            logarithm.
+        ctc_token_bonus: likewise for the pieces of the CTC head.
         margin: as for `HotwordTree`.
+        heard: see `HEARD`.
     """
-    texts = [token.decode("utf-8", errors="ignore") for token in tokenizer.token_bytes]
-    # The second part of a character is no word's beginning either.
-    continues = {i for i, t in enumerate(tokenizer.token_bytes) if t and (0x80 <= t[0] < 0xC0)}
-    continues |= {i for i, text in enumerate(texts) if text and _in_word(text[0])}
-    phrases = [
-        (tokens, token_bonus * weight)
-        for phrase, weight in hotwords
+
+    def __init__(
+        self,
+        hotwords: Iterable[Hotword],
+        tokenizer: Tokenizer,
+        ctc_tokenizer: CTCTokenizer,
+        *,
+        token_bonus: float = TOKEN_BONUS,
+        ctc_token_bonus: float = CTC_TOKEN_BONUS,
+        margin: float = MARGIN,
+        heard: float = HEARD,
+    ) -> None:
+        self._margin, self._heard, self._blank = margin, heard, ctc_tokenizer.blank
+        hotwords = tuple(hotwords)
+        spoken = [spoken_text(phrase) for phrase, _ in hotwords]
+        # Empty for what the CTC head's alphabet cannot say.
+        self._pieces = [ctc_tokenizer.encode(text) if text else [] for text in spoken]
+        self._ctc_bonuses = [ctc_token_bonus * weight for _, weight in hotwords]
+        self._ctc_continues = frozenset(range(ctc_tokenizer.blank)) - ctc_tokenizer.word_starts
+        self._spellings = [_token_bonuses(phrase, weight * token_bonus, tokenizer) for phrase, weight in hotwords]
+        texts = [token.decode("utf-8", errors="ignore") for token in tokenizer.token_bytes]
+        # The second part of a character is no word's beginning either.
+        continues = {i for i, token in enumerate(tokenizer.token_bytes) if token and 0x80 <= token[0] < 0xC0}
+        self._continues = frozenset(continues.union(i for i, text in enumerate(texts) if text and _in_word(text[0])))
+        self._ends_in_letter = frozenset(i for i, text in enumerate(texts) if text and _in_word(text[-1]))
+
+    def decoder_tree(self, log_probs: npt.NDArray[np.float32] | None) -> HotwordTree | None:
+        """The tree for a segment over the decoder's tokens; None where no phrase may have been said.
+
+        Phrases are as given, in lower case and with capitals, after a space or without.
+
+        Arguments:
+            log_probs: CTC's of the segment `[J, C]`; None for a language that CTC does not know, with all phrases.
+        """
+        places = range(len(self._spellings)) if log_probs is None else self._places(log_probs, or_unsayable=True)
+        phrases = [spelling for place in places for spelling in self._spellings[place]]
+        if not phrases:
+            return None
+        return HotwordTree(phrases, continues=self._continues, ends_in_letter=self._ends_in_letter, margin=self._margin)
+
+    def ctc_tree(self, log_probs: npt.NDArray[np.float32]) -> HotwordTree | None:
+        """The tree for a segment over the CTC head's pieces; None where no phrase may have been said.
+
+        Arguments:
+            log_probs: CTC's of the segment `[J, C]`.
+        """
+        phrases = [(self._pieces[place], self._ctc_bonuses[place]) for place in self._places(log_probs)]
+        return HotwordTree(phrases, continues=self._ctc_continues) if phrases else None
+
+    def _places(self, log_probs: npt.NDArray[np.float32], *, or_unsayable: bool = False) -> list[int]:
+        """Of the phrases that CTC may have heard, and of those that it cannot."""
+        sayable = [place for place, pieces in enumerate(self._pieces) if pieces]
+        scores = phrase_scores(log_probs, [self._pieces[place] for place in sayable], self._blank)
+        heard = [place for place, score in zip(sayable, scores.tolist(), strict=True) if score >= self._heard]
+        return heard + [place for place, pieces in enumerate(self._pieces) if or_unsayable and not pieces]
+
+
+def _token_bonuses(phrase: str, bonus: float, tokenizer: Tokenizer) -> list[tuple[list[int], float]]:
+    """Tokens of each way to write a phrase, and the bonus of each token; in total it is the same for all ways.
+
+    An unusual spelling has more tokens, and is to win nothing by that.
+    """
+    ways = [
+        tokens
         for written in _spellings(phrase)
         for tokens in (tokenizer.encode(written), tokenizer.encode(written, leading_space=False))
     ]
-    ends_in_letter = frozenset(i for i, text in enumerate(texts) if text and _in_word(text[-1]))
-    return HotwordTree(phrases, continues=frozenset(continues), ends_in_letter=ends_in_letter, margin=margin)
-
-
-def ctc_tree(
-    hotwords: Iterable[Hotword], tokenizer: CTCTokenizer, *, token_bonus: float = CTC_TOKEN_BONUS
-) -> HotwordTree:
-    """The tree over the CTC head's pieces; what its alphabet cannot say is left out.
-
-    Arguments:
-        hotwords: phrases and weights.
-        tokenizer: the CTC head's.
-        token_bonus: as for `decoder_tree`.
-    """
-    phrases = [
-        (tokenizer.encode(spoken), token_bonus * weight)
-        for phrase, weight in hotwords
-        if (spoken := spoken_text(phrase))
-    ]
-    return HotwordTree(phrases, continues=frozenset(range(tokenizer.blank)) - tokenizer.word_starts)
+    total = bonus * min(map(len, ways))
+    return [(tokens, total / len(tokens)) for tokens in ways]
 
 
 def _spellings(phrase: str) -> set[str]:

@@ -236,17 +236,21 @@ def test_biased_search_equals_the_plain_one_and_finds_the_phrases(
 
     unbiased = GenerateOptions(beam_size=width)
     plain = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, unbiased)
-    options = GenerateOptions(beam_size=width, hotwords=tree)
+    # The third utterance has none.
+    trees = [tree, tree, None, tree, tree]
+    options = GenerateOptions(beam_size=width, hotwords=trees)
     hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
     assert count(hypotheses) > count(plain)
     for i, length in enumerate(lengths.tolist()):
         part = memory[i : i + 1, :length]
-        tokens, score, bonus = plain_search(model, part, width, limit_of(length, 25), hotwords=tree)
+        hotwords = trees[i] or NO_HOTWORDS
+        tokens, score, bonus = plain_search(model, part, width, limit_of(length, 25), hotwords=hotwords)
         assert hypotheses[i].tokens == tokens
         if len(tokens) < limit_of(length, 25):
             assert hypotheses[i].score == pytest.approx(score, abs=1e-4)
             assert width == 1 or hypotheses[i].bonus == pytest.approx(bonus, abs=1e-4)
-        (alone,) = generate(model.decoder, part, lengths[i : i + 1], TinyTokenizer(), ["en"], options)
+        single = GenerateOptions(beam_size=width, hotwords=trees[i : i + 1])
+        (alone,) = generate(model.decoder, part, lengths[i : i + 1], TinyTokenizer(), ["en"], single)
         assert alone.tokens == tokens
 
 
@@ -256,7 +260,7 @@ def test_a_bonus_leaves_the_log_probs_the_models_own(
 ) -> None:
     memory, lengths = encoded
     _, tree = phrases_near(model, encoded, math.inf)
-    options = GenerateOptions(beam_size=width, hotwords=tree)
+    options = GenerateOptions(beam_size=width, hotwords=[tree] * 5)
     hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
     for i, length in enumerate(lengths.tolist()):
         for hypothesis in (hypotheses[i], *hypotheses[i].others):

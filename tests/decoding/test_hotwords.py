@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fun_asr.decoding import ctc
-from fun_asr.decoding.hotwords import START, HotwordTree, RowBias, ctc_tree, decoder_tree
+from fun_asr.decoding.hotwords import START, Hotwords, HotwordTree, RowBias
 from fun_asr.text.hotwords import Hotword
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 
@@ -58,6 +58,7 @@ def pending_bonus(phrases: Phrases, text: list[int]) -> float:
     )
 
 
+@settings(deadline=None)
 @given(phrase_lists, texts)
 def test_bonus_equals_its_definition(phrases: Phrases, text: list[int]) -> None:
     tree = HotwordTree(phrases, continues=CONTINUES, ends_in_letter=ENDS_IN_LETTER)
@@ -70,13 +71,14 @@ def test_bonus_equals_its_definition(phrases: Phrases, text: list[int]) -> None:
     assert kept + tree.complete(place) == pytest.approx(kept_bonus(phrases, text, ended=True))
 
 
+@settings(deadline=None, max_examples=30)
 @given(phrase_lists, st.lists(texts.filter(bool), min_size=1, max_size=4), st.integers(0, 2**16))
 def test_rows_have_the_bonus_of_their_texts(phrases: Phrases, rows: list[list[int]], seed: int) -> None:
     """Rows start as one and take different ways; tokens beyond the margin break off every phrase."""
     tree = HotwordTree(phrases, continues=CONTINUES, ends_in_letter=ENDS_IN_LETTER, margin=1.0)
     length = min(map(len, rows))
     draw = torch.Generator().manual_seed(seed)
-    bias = RowBias(tree, 1, torch.device("cpu"))
+    bias = RowBias([tree], 1, torch.device("cpu"))
     states = [(0.0, START)] * len(rows)
     sources = [0] * len(rows)
     for step in range(length):
@@ -101,7 +103,13 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(BUNDLED / "tokenizer.json")
 
 
-def bonus(tree: HotwordTree, tokens: list[int]) -> float:
+@pytest.fixture(scope="module")
+def pieces() -> CTCTokenizer:
+    return CTCTokenizer(BUNDLED / "ctc.model")
+
+
+def bonus(tree: HotwordTree | None, tokens: list[int]) -> float:
+    assert tree is not None
     kept, place = 0.0, START
     for token in tokens:
         gained, place = tree.move(place, token)
@@ -123,16 +131,28 @@ def bonus(tree: HotwordTree, tokens: list[int]) -> float:
         ("Москва", "это Москва"),
     ],
 )
-def test_phrases_are_found_as_they_may_be_written(tokenizer: Tokenizer, phrase: str, text: str) -> None:
-    tree = decoder_tree([Hotword(phrase, 2.0)], tokenizer, token_bonus=0.5)
-    assert bonus(tree, tokenizer.encode(text)) >= 1.0
+def test_phrases_are_found_as_they_may_be_written(
+    tokenizer: Tokenizer, pieces: CTCTokenizer, phrase: str, text: str
+) -> None:
+    hotwords = Hotwords([Hotword(phrase, 2.0)], tokenizer, pieces, token_bonus=0.5)
+    assert bonus(hotwords.decoder_tree(None), tokenizer.encode(text)) >= 1.0
 
 
 @pytest.mark.parametrize(
     ("phrase", "text"), [("Ann", "Annabel and Anne"), ("art", "a start, an artist"), ("ada lovelace", "ada loved ada")]
 )
-def test_parts_of_words_and_phrases_are_none(tokenizer: Tokenizer, phrase: str, text: str) -> None:
-    assert bonus(decoder_tree([Hotword(phrase)], tokenizer), tokenizer.encode(text)) == 0
+def test_parts_of_words_and_phrases_are_none(
+    tokenizer: Tokenizer, pieces: CTCTokenizer, phrase: str, text: str
+) -> None:
+    hotwords = Hotwords([Hotword(phrase)], tokenizer, pieces)
+    assert bonus(hotwords.decoder_tree(None), tokenizer.encode(text)) == 0
+
+
+def test_all_ways_to_write_a_phrase_have_one_bonus(tokenizer: Tokenizer, pieces: CTCTokenizer) -> None:
+    """Though " bobby" has two tokens and " Bobby" one."""
+    assert len(tokenizer.encode("bobby")) > len(tokenizer.encode("Bobby"))
+    tree = Hotwords([Hotword("bobby")], tokenizer, pieces, token_bonus=1.0).decoder_tree(None)
+    assert bonus(tree, tokenizer.encode("bobby")) == bonus(tree, tokenizer.encode("Bobby")) == 1.0
 
 
 def test_token_bytes_spell_every_text(tokenizer: Tokenizer) -> None:
@@ -141,23 +161,38 @@ def test_token_bytes_spell_every_text(tokenizer: Tokenizer) -> None:
     assert b"".join(tokenizer.token_bytes[token] for token in tokens).decode() == " " + text
 
 
-def test_ctc_search_finds_the_phrase_only_with_a_bonus() -> None:
-    """Frames of "nathan" that could nearly as well be "nate"."""
-    pieces = CTCTokenizer(BUNDLED / "ctc.model")
-    heard, hoped = pieces.encode("nathan"), pieces.encode("nate")
-    assert heard[0] != hoped[0] or len(heard) != len(hoped)
-    length = max(len(heard), len(hoped))
-    log_probs = torch.full((2 * length + 1, pieces.vocab_size), -12.0)
+def frames_of(pieces: CTCTokenizer, *hypotheses: tuple[str, float]) -> torch.Tensor:
+    """CTC log-probabilities `[J, C]` in which each text's pieces have the given value, every second frame a blank."""
+    tokens = [(pieces.encode(text), value) for text, value in hypotheses]
+    shortest = min(len(part) for part, _ in tokens)
+    log_probs = torch.full((2 * max(len(part) for part, _ in tokens) + 1, pieces.vocab_size), -12.0)
     log_probs[:, pieces.blank] = -0.1
-    for tokens, value in ((heard, -0.5), (hoped, -1.5)):
-        for i, token in enumerate(tokens):
+    for part, value in tokens:
+        for i, token in enumerate(part):
             log_probs[2 * i + 1, token] = value
-            log_probs[2 * i + 1, pieces.blank] = -9.0 if i < min(len(heard), len(hoped)) else -0.5
-    tree = ctc_tree([Hotword("Nate")], pieces, token_bonus=2.0)
+            log_probs[2 * i + 1, pieces.blank] = -9.0 if i < shortest else -0.5
+    return log_probs
+
+
+def test_ctc_search_finds_the_phrase_only_with_a_bonus(tokenizer: Tokenizer, pieces: CTCTokenizer) -> None:
+    log_probs = frames_of(pieces, ("nathan", -0.5), ("nate", -1.5))
+    tree = Hotwords([Hotword("Nate")], tokenizer, pieces, ctc_token_bonus=2.0).ctc_tree(log_probs.numpy())
     assert pieces.decode(ctc.prefix_search(log_probs, pieces.blank, None)) == "nathan"
     assert pieces.decode(ctc.prefix_search(log_probs, pieces.blank, None, hotwords=tree)) == "nate"
 
 
-def test_what_ctc_cannot_say_is_left_out() -> None:
-    tree = ctc_tree([Hotword("千户")], CTCTokenizer(BUNDLED / "ctc.model"))
-    assert tree.moves(START) == []
+def test_only_what_ctc_may_have_heard_is_in_the_tree(tokenizer: Tokenizer, pieces: CTCTokenizer) -> None:
+    log_probs = frames_of(pieces, ("nathan", -0.5), ("nate", -1.5)).numpy()
+    hotwords = Hotwords([Hotword("Nate"), Hotword("Zarathustra")], tokenizer, pieces)
+    tree = hotwords.decoder_tree(log_probs)
+    assert bonus(tree, tokenizer.encode("Nate")) > 0
+    assert bonus(tree, tokenizer.encode("Zarathustra")) == 0
+    assert bonus(hotwords.decoder_tree(None), tokenizer.encode("Zarathustra")) > 0
+    assert Hotwords([Hotword("Zarathustra")], tokenizer, pieces).decoder_tree(log_probs) is None
+
+
+def test_what_ctc_cannot_say_is_left_to_the_decoder(tokenizer: Tokenizer, pieces: CTCTokenizer) -> None:
+    log_probs = frames_of(pieces, ("nathan", -0.5)).numpy()
+    hotwords = Hotwords([Hotword("千户")], tokenizer, pieces)
+    assert hotwords.ctc_tree(log_probs) is None
+    assert bonus(hotwords.decoder_tree(log_probs), tokenizer.encode("千户")) > 0
