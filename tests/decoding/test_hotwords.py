@@ -134,7 +134,7 @@ def bonus(tree: HotwordTree | None, tokens: list[int]) -> float:
 def test_phrases_are_found_as_they_may_be_written(
     tokenizer: Tokenizer, pieces: CTCTokenizer, phrase: str, text: str
 ) -> None:
-    hotwords = Hotwords([Hotword(phrase, 2.0)], tokenizer, pieces, token_bonus=0.5)
+    hotwords = Hotwords([Hotword(phrase, 2.0)], tokenizer, pieces, unheard_token_bonus=0.5)
     assert bonus(hotwords.decoder_tree(None), tokenizer.encode(text)) >= 1.0
 
 
@@ -151,7 +151,7 @@ def test_parts_of_words_and_phrases_are_none(
 def test_all_ways_to_write_a_phrase_have_one_bonus(tokenizer: Tokenizer, pieces: CTCTokenizer) -> None:
     """Though " bobby" has two tokens and " Bobby" one."""
     assert len(tokenizer.encode("bobby")) > len(tokenizer.encode("Bobby"))
-    tree = Hotwords([Hotword("bobby")], tokenizer, pieces, token_bonus=1.0).decoder_tree(None)
+    tree = Hotwords([Hotword("bobby")], tokenizer, pieces, unheard_token_bonus=1.0).decoder_tree(None)
     assert bonus(tree, tokenizer.encode("bobby")) == bonus(tree, tokenizer.encode("Bobby")) == 1.0
 
 
