@@ -136,7 +136,8 @@ def generate(
     first = banned.clone()
     first[list(options.suppress_first)] = True
     beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
-    bias = RowBias(options.hotwords, width, memory.device) if any(options.hotwords or ()) else None
+    trees = options.hotwords or ()
+    bias = RowBias(trees, width, memory.device) if any(tree is not None for tree in trees) else None
     if width == 1:
         searched = [
             [found]

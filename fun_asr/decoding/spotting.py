@@ -47,4 +47,5 @@ def phrase_scores(
         in_blank_NS = np.maximum(in_blank_NS, in_piece_NS) + frame_C[blank]
         in_piece_NS = np.maximum(in_piece_NS, before_NS) + frame_C[pieces_NS]
         best_N = np.maximum(best_N, in_piece_NS[last_N])
-    return (best_N / counts_N).astype(np.float32)
+    scores_N: npt.NDArray[np.float32] = (best_N / counts_N).astype(np.float32)
+    return scores_N
