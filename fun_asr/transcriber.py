@@ -40,7 +40,7 @@ from fun_asr.model.precision import resolve_compute_type, resolve_device
 from fun_asr.model.quantize import load_network
 from fun_asr.model.routing_stats import LayerRouting, collect_routing
 from fun_asr.recording import FinishedSegment, RecordingState
-from fun_asr.text.hotwords import checked_hotwords
+from fun_asr.text.hotwords import Hotword, checked_hotwords
 from fun_asr.text.punctuation import Punctuator
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
 from fun_asr.transcript import Transcript, TranscriptionFailure, Word
@@ -149,6 +149,8 @@ class Transcriber:
         self._device = device
         self._detector = detector
         self._language_model = language_model
+        # Of the last call: a list of thousands takes a second to spell, and most callers have one list.
+        self._known_hotwords: tuple[tuple[Hotword, ...], Hotwords] | None = None
         self._segment_seconds = min(SEGMENT_SECONDS, network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
 
     @property
@@ -273,7 +275,11 @@ class Transcriber:
 
     def _hotwords(self, phrases: Phrases) -> Hotwords | None:
         checked = checked_hotwords(phrases)
-        return Hotwords(checked, self._tokenizer, self._ctc_tokenizer) if checked else None
+        if not checked:
+            return None
+        if self._known_hotwords is None or self._known_hotwords[0] != checked:
+            self._known_hotwords = (checked, Hotwords(checked, self._tokenizer, self._ctc_tokenizer))
+        return self._known_hotwords[1]
 
     def _transcribe(
         self, paths: Iterable[str | os.PathLike[str]], code: str | None, options: _Options
