@@ -25,8 +25,9 @@ from fun_asr.audio.vad import SpeechDetector, load_speech_detector
 from fun_asr.bundled import BUNDLED_MODEL
 from fun_asr.decoding import ctc
 from fun_asr.decoding.drafts import Draft, find_words
-from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
+from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
 from fun_asr.decoding.guard import BLOCKED_NGRAM, has_speech, is_silent, without_loops
+from fun_asr.decoding.hotwords import Hotwords, HotwordTree
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.pool import SegmentPool
 from fun_asr.decoding.rescore import best_hypothesis
@@ -39,6 +40,7 @@ from fun_asr.model.precision import resolve_compute_type, resolve_device
 from fun_asr.model.quantize import load_network
 from fun_asr.model.routing_stats import LayerRouting, collect_routing
 from fun_asr.recording import FinishedSegment, RecordingState
+from fun_asr.text.hotwords import Hotword, checked_hotwords
 from fun_asr.text.punctuation import Punctuator
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
 from fun_asr.transcript import Transcript, TranscriptionFailure, Word
@@ -58,6 +60,7 @@ CTC_LANGUAGE = "en"  # of the CTC head's vocabulary: only its words have times
 Decoding = Literal["generate", "ctc"]
 Result = Transcript | TranscriptionFailure
 Progress = Callable[[float], object]
+Phrases = Iterable[str | tuple[str, float]]
 
 
 def load_model(
@@ -109,6 +112,7 @@ class _Options:
     word_times: bool
     punctuation: bool
     itn: bool
+    hotwords: Hotwords | None
     on_progress: Progress | None = None
 
     def __post_init__(self) -> None:
@@ -146,6 +150,8 @@ class Transcriber:
         self._device = device
         self._detector = detector
         self._language_model = language_model
+        # Of the last call: a list of thousands takes a second to spell, and most callers have one list.
+        self._known_hotwords: tuple[tuple[Hotword, ...], Hotwords] | None = None
         self._segment_seconds = min(SEGMENT_SECONDS, network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
 
     @property
@@ -173,6 +179,7 @@ class Transcriber:
         word_times: bool = True,
         punctuation: bool = True,
         itn: bool = True,
+        hotwords: Phrases = (),
         on_progress: Progress | None = None,
     ) -> Generator[Result, None, None]:
         """Transcribe recordings of any number and length, in memory that depends on neither.
@@ -188,6 +195,8 @@ class Transcriber:
             word_times: give English words times and confidence; the CTC head knows no other language.
             punctuation: make sentences of the bare words of "ctc".
             itn: write numbers, dates, amounts and the like in digits and symbols (inverse text normalization).
+            hotwords: phrases to prefer where the model finds them plausible, such as names; or pairs of a phrase and
+                its weight, 1 being that of the others. They change which words are written, never their probabilities.
             on_progress: called with the seconds of audio finished since the last call.
 
         Returns:
@@ -195,7 +204,8 @@ class Transcriber:
             as soon as it and those before it are done. One recording's failure leaves the others as they were.
 
         Raises:
-            ConfigError: for a language that the model lacks, or another option out of range.
+            ConfigError: for a language that the model lacks, a hotword that cannot be used, or another option out of
+                range.
         """
         code = self._known_language(language)
         options = _Options(
@@ -205,6 +215,7 @@ class Transcriber:
             word_times=word_times,
             punctuation=punctuation,
             itn=itn,
+            hotwords=self._hotwords(hotwords),
             on_progress=on_progress,
         )
         return self._transcribe(paths, code, options)
@@ -220,12 +231,13 @@ class Transcriber:
         word_times: bool = True,
         punctuation: bool = True,
         itn: bool = True,
+        hotwords: Phrases = (),
     ) -> Transcript:
         """Transcribe a waveform in memory.
 
         Arguments:
             samples: floating-point `[samples]`, mono at 16 kHz, in [-1, 1].
-            language, decoding, beam_size, batch_size, word_times, punctuation, itn: as for `transcribe`.
+            language, decoding, beam_size, batch_size, word_times, punctuation, itn, hotwords: as for `transcribe`.
 
         Raises:
             ConfigError: as for `transcribe`.
@@ -244,6 +256,7 @@ class Transcriber:
             word_times=word_times,
             punctuation=punctuation,
             itn=itn,
+            hotwords=self._hotwords(hotwords),
         )
         samples = samples.astype(np.float32, copy=False)
 
@@ -260,6 +273,14 @@ class Transcriber:
         if language is not None and code not in self._tokenizer.languages:
             raise ConfigError(f"language {language!r} is unknown to the model; it has {', '.join(self.languages)}")
         return code
+
+    def _hotwords(self, phrases: Phrases) -> Hotwords | None:
+        checked = checked_hotwords(phrases)
+        if not checked:
+            return None
+        if self._known_hotwords is None or self._known_hotwords[0] != checked:
+            self._known_hotwords = (checked, Hotwords(checked, self._tokenizer, self._ctc_tokenizer))
+        return self._known_hotwords[1]
 
     def _transcribe(
         self, paths: Iterable[str | os.PathLike[str]], code: str | None, options: _Options
@@ -352,16 +373,17 @@ class Transcriber:
         log_probs, ctc_lengths_B = self._network.ctc(encoded, lengths_B)
         blank = self._ctc_tokenizer.blank
         heard = [b for b, speech in enumerate(has_speech(log_probs, ctc_lengths_B, blank)) if speech]
+        frames = [row[:length] for row, length in zip(log_probs, ctc_lengths_B.tolist(), strict=True)]
         drafts: dict[int, Draft] = {}
         if options.decoding == "ctc":
-            hypotheses = self._search_ctc(log_probs, ctc_lengths_B)
+            hypotheses = self._search_ctc(log_probs, ctc_lengths_B, frames, options.hotwords)
             best_BJ = log_probs.amax(dim=-1).cpu()
             for b in heard:
                 score = best_BJ[b, : int(ctc_lengths_B[b])].mean()
                 words = self._ctc_tokenizer.decode(hypotheses[b]).split()
                 drafts[b] = Draft([WrittenWord(word) for word in words], float(score))
         elif heard:
-            drafts = self._generate(encoded, lengths_B, heard, batch, recordings, options)
+            drafts = self._generate(encoded, lengths_B, frames, heard, batch, recordings, options)
         self._find_words(drafts, log_probs, ctc_lengths_B, batch, recordings, options)
         for b, segment in enumerate(batch):
             recording = recordings[segment.recording]
@@ -415,18 +437,21 @@ class Transcriber:
     def _punctuator(self) -> Punctuator:
         return Punctuator.load()
 
-    def _search_ctc(self, log_probs: Tensor, lengths_B: Tensor) -> list[list[int]]:
+    def _search_ctc(
+        self, log_probs: Tensor, lengths_B: Tensor, frames: list[Tensor], hotwords: Hotwords | None
+    ) -> list[list[int]]:
         """The CTC head's own tokens of each segment."""
         blank, model = self._ctc_tokenizer.blank, self._language_model
-        if model is None:
+        if model is None and hotwords is None:
             return ctc.greedy(log_probs, lengths_B, blank)
-        valid = zip(log_probs, lengths_B.tolist(), strict=True)
-        return [ctc.prefix_search(row[:length], blank, model) for row, length in valid]
+        trees = [None if hotwords is None else hotwords.ctc_tree(row.cpu().numpy()) for row in frames]
+        return [ctc.prefix_search(row, blank, model, hotwords=tree) for row, tree in zip(frames, trees, strict=True)]
 
     def _generate(
         self,
         encoded: Tensor,
         lengths_B: Tensor,
+        frames: list[Tensor],
         heard: list[int],
         batch: list[AudioSegment],
         recordings: dict[int, RecordingState],
@@ -441,6 +466,9 @@ class Transcriber:
         generate_options = GenerateOptions(
             beam_size=options.width, margin=BEAM_MARGIN, suppress=self._tokenizer.captions
         )
+        if options.hotwords is not None:
+            trees = self._trees(options.hotwords, encoded, lengths_B, [frames[b] for b in heard], owners)
+            generate_options = replace(generate_options, hotwords=trees)
 
         def decode(places: list[int], generate_options: GenerateOptions) -> list[Hypothesis]:
             languages = [owners[place].language for place in places]
@@ -459,12 +487,34 @@ class Transcriber:
             if self._language_model is not None and owner.language == CTC_LANGUAGE:
                 hypothesis = best_hypothesis(hypothesis, self._language_model, self._tokenizer, self._ctc_tokenizer)
             chosen.append(hypothesis)
-        again = replace(generate_options, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM)
+        # Without hotwords: one may be what was repeated.
+        again = replace(generate_options, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM, hotwords=None)
         hypotheses, looped = without_loops(chosen, lambda places: decode(places, again))
         return {
             b: Draft(written_words(self._tokenizer, found.tokens, found.log_probs), found.score, had_loop)
             for b, found, had_loop in zip(heard, hypotheses, looped, strict=True)
         }
+
+    def _trees(
+        self,
+        hotwords: Hotwords,
+        encoded: Tensor,
+        lengths_B: Tensor,
+        frames: list[Tensor],
+        owners: list[RecordingState],
+    ) -> list[HotwordTree | None]:
+        """The hotwords for each segment; its recording's language is found first, as not all have the same phrases."""
+        unknown = [place for place, owner in enumerate(owners) if owner.language is None]
+        if unknown:
+            rows = torch.tensor(unknown, device=self._device)
+            ranked = detect_languages(self._network.decoder, encoded[rows], lengths_B[rows], self._tokenizer)
+            for place, probabilities in zip(unknown, ranked, strict=True):
+                if owners[place].language is None:
+                    owners[place].language, owners[place].language_probability = next(iter(probabilities.items()))
+        return [
+            hotwords.decoder_tree(row.cpu().numpy() if owner.language == CTC_LANGUAGE else None)
+            for row, owner in zip(frames, owners, strict=True)
+        ]
 
 
 def _return_free_memory() -> None:

@@ -142,3 +142,16 @@ def test_model_loads_in_under_two_seconds_without_pickle() -> None:
     )
     runs = [float(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(3)]
     assert min(runs) < 2
+
+
+def test_a_hotword_is_written_where_it_was_said_and_nowhere_else(transcriber: Transcriber) -> None:
+    """Of "no one attacks an oasis" the model makes "and oasis"; no clip has anything near "Zarathustra"."""
+    names = ["Zarathustra", "Quillan", "Ada Lovelace"]
+    plain = list(transcriber.transcribe(PATHS, language="en"))
+    assert texts(plain)[0] == "No one attacks and oasis."
+    (biased,) = transcriber.transcribe(PATHS[:1], language="en", hotwords=["an oasis", *names])
+    assert isinstance(biased, Transcript)
+    assert biased.text == "No one attacks an oasis."
+    assert biased.segments[0].score is not None and plain[0].segments[0].score is not None
+    assert biased.segments[0].score < plain[0].segments[0].score, "the bonus must not be in the score"
+    assert texts(transcriber.transcribe(PATHS, language="en", hotwords=names)) == texts(plain)

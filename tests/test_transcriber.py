@@ -2,10 +2,12 @@
 
 import itertools
 import shutil
+import string
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -298,3 +300,27 @@ def test_tokenizers_of_another_model_are_refused(tiny_model_dir: Path, tmp_path:
 def test_unknown_hardware_is_refused(tiny_model_dir: Path, options: dict[str, object]) -> None:
     with pytest.raises(ConfigError):
         load_model(tiny_model_dir, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("decoding", ["generate", "ctc"])
+def test_hotwords_change_texts_and_do_so_alike_in_any_batch(
+    model: Transcriber, files: list[Path], decoding: Literal["generate", "ctc"]
+) -> None:
+    def texts(batch_size: int, hotwords: list[tuple[str, float]]) -> list[str]:
+        results = model.transcribe(
+            files, language="en", decoding=decoding, batch_size=batch_size, hotwords=hotwords, punctuation=False
+        )
+        return [succeeded(result).text for result in results]
+
+    plain = texts(16, [])
+    letters = {letter for text in plain for letter in text if letter != " "}
+    hotwords = [(a + b, 10.0) for a in letters for b in string.ascii_lowercase]
+    found = texts(16, hotwords)
+    assert found != plain
+    assert texts(1, hotwords) == found
+
+
+@pytest.mark.parametrize("hotwords", ["Ada", ["?!"], [("Ada", 0.0)], ["x" * 200]])
+def test_hotwords_that_cannot_be_used_are_refused(model: Transcriber, hotwords: Any) -> None:
+    with pytest.raises(ConfigError, match="hotword"):
+        model.transcribe_samples(sound(1.0), hotwords=hotwords)

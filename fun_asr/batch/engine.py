@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from fun_asr import __version__
 from fun_asr.bundled import BUNDLED_MODEL
 from fun_asr.errors import ConfigError
+from fun_asr.text.hotwords import Hotword
 from fun_asr.transcript import Transcript, TranscriptionFailure
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ class Recognition:
     word_times: bool
     punctuation: bool
     itn: bool
+    hotwords: tuple[Hotword, ...]
     batch_size: int
 
     def fingerprint(self) -> dict[str, object]:
@@ -170,6 +172,7 @@ class _TranscriberRecogniser:
             word_times=self._recognition.word_times,
             punctuation=self._recognition.punctuation,
             itn=self._recognition.itn,
+            hotwords=self._recognition.hotwords,
             batch_size=self._recognition.batch_size,
         )
 

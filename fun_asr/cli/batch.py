@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fun_asr.batch.engine import Engine, Recognition
     from fun_asr.batch.runner import Summary
     from fun_asr.batch.writers import Writer
+    from fun_asr.text.hotwords import Hotword
     from fun_asr.transcriber import Decoding
 
 
@@ -68,6 +69,7 @@ def batch(
     word_times: bool,
     punctuation: bool,
     itn: bool,
+    hotwords: tuple[Hotword, ...],
 ) -> None:
     """Transcribe many recordings into files below --output_dir, which mirrors the folders of the recordings.
 
@@ -108,6 +110,7 @@ def batch(
         word_times=word_times,
         punctuation=punctuation,
         itn=itn,
+        hotwords=hotwords,
         batch_size=batch_size,
     )
     chosen_engine = _engine(engine, recognition, workers, ray_address)

@@ -13,12 +13,23 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from fun_asr.errors import AudioDecodeError, FunASRError
+from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError
 
 if TYPE_CHECKING:
+    from fun_asr.text.hotwords import Hotword
     from fun_asr.transcriber import Transcriber
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+
+def _hotwords(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Hotword, ...]:
+    from fun_asr.text.hotwords import parse_hotwords
+
+    try:
+        return () if value is None else parse_hotwords(value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
+
 
 _MODEL_OPTIONS = (
     click.option(
@@ -67,6 +78,12 @@ _DECODING_OPTIONS = (
         "--punctuation/--no_punctuation", default=True, show_default=True, help="Sentences of ctc's bare words."
     ),
     click.option("--itn/--no_itn", default=True, show_default=True, help="Numbers, dates and the like in digits."),
+    click.option(
+        "--hotwords",
+        metavar="A,B|FILE",
+        callback=_hotwords,
+        help="Phrases to prefer where they may have been said; in FILE one a line, a tab and its weight if not 1.",
+    ),
 )
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from fun_asr.batch.discover import Inputs
     from fun_asr.batch.writers import Writer
+    from fun_asr.text.hotwords import Hotword
     from fun_asr.transcriber import Decoding, Result
     from fun_asr.transcript import Transcript
 
@@ -59,6 +60,7 @@ def transcribe(
     word_times: bool,
     punctuation: bool,
     itn: bool,
+    hotwords: tuple[Hotword, ...],
     output_dir: Path | None,
     writers: dict[str, Writer],
 ) -> None:
@@ -99,6 +101,7 @@ def transcribe(
             word_times=word_times,
             punctuation=punctuation,
             itn=itn,
+            hotwords=hotwords,
         )
         _run(recognise, inputs, output)
     if output.failed and output.total > 1:

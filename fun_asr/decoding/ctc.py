@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fun_asr.decoding.hotwords import START, HotwordTree, Place
 from fun_asr.decoding.language_model import BOUNDARY, NGramModel
 
 
@@ -44,23 +45,50 @@ def greedy(log_probs: Tensor, lengths_B: Tensor, blank: int) -> list[list[int]]:
     return tokens
 
 
-class _Prefix:
-    """A node of the tree of prefixes: what was written up to here, and what the language model makes of it."""
+class _Knowledge:
+    """What is known of likely texts, beside CTC: a language model, hotwords, or both."""
 
-    __slots__ = ("children", "context", "language", "parent", "token")
+    def __init__(self, model: NGramModel | None, hotwords: HotwordTree | None, options: PrefixSearchOptions) -> None:
+        self._model, self._hotwords, self._options = model, hotwords, options
 
-    def __init__(self, parent: _Prefix | None, token: int, context: tuple[int, ...], language: float) -> None:
-        self.parent, self.token, self.context, self.language = parent, token, context, language
-        self.children: dict[int, _Prefix] = {}
-
-    def then(self, token: int, model: NGramModel, options: PrefixSearchOptions) -> _Prefix:
+    def then(self, prefix: _Prefix, token: int) -> _Prefix:
         """The prefix with one more token."""
-        child = self.children.get(token)
+        child = prefix.children.get(token)
         if child is None:
-            gained = options.language_weight * math.log(float(model.next(self.context)[token])) + options.piece_bonus
-            context = (*self.context, token)[-(model.order - 1) :]
-            child = self.children[token] = _Prefix(self, token, context, self.language + gained)
+            context, known, place = prefix.context, prefix.known, prefix.place
+            if self._model is not None:
+                known += self._language(context, token) + self._options.piece_bonus
+                context = (*context, token)[-(self._model.order - 1) :]
+            if self._hotwords is not None:
+                gained, place = self._hotwords.move(place, token)
+                known += gained
+            child = prefix.children[token] = _Prefix(prefix, token, context, known, place)
+            child.rank = known if self._hotwords is None else known + self._hotwords.pending(place)
         return child
+
+    def final(self, prefix: _Prefix) -> float:
+        """What the whole text is worth."""
+        known = prefix.known
+        if self._model is not None:
+            known += self._language(prefix.context, BOUNDARY)
+        return known if self._hotwords is None else known + self._hotwords.complete(prefix.place)
+
+    def _language(self, context: tuple[int, ...], token: int) -> float:
+        assert self._model is not None
+        return self._options.language_weight * math.log(float(self._model.next(context)[token]))
+
+
+class _Prefix:
+    """A node of the tree of prefixes: what was written up to here, and what language model and hotwords make of it."""
+
+    __slots__ = ("children", "context", "known", "parent", "place", "rank", "token")
+
+    def __init__(
+        self, parent: _Prefix | None, token: int, context: tuple[int, ...], known: float, place: Place
+    ) -> None:
+        self.parent, self.token, self.context, self.known, self.place = parent, token, context, known, place
+        self.rank = known
+        self.children: dict[int, _Prefix] = {}
 
     def tokens(self) -> list[int]:
         found: list[int] = []
@@ -76,17 +104,23 @@ _Beam = dict[_Prefix, tuple[float, float]]
 
 
 def prefix_search(
-    log_probs: Tensor, blank: int, model: NGramModel, options: PrefixSearchOptions = PrefixSearchOptions()
+    log_probs: Tensor,
+    blank: int,
+    model: NGramModel | None,
+    options: PrefixSearchOptions = PrefixSearchOptions(),
+    hotwords: HotwordTree | None = None,
 ) -> list[int]:
-    """The tokens that CTC and a language model together find most likely.
+    """The tokens that CTC, a language model and hotwords together find most likely.
 
     Arguments:
         log_probs: one utterance's `[J, C]`, without padding.
         blank: the blank's index, C - 1.
-        model: over the same tokens.
+        model: over the same tokens; None for CTC alone.
         options: the search's.
+        hotwords: phrases of the same tokens that the search prefers.
     """
-    beam: _Beam = {_Prefix(None, blank, (BOUNDARY,), 0.0): (0.0, -math.inf)}
+    knowledge = _Knowledge(model, hotwords, options)
+    beam: _Beam = {_Prefix(None, blank, (BOUNDARY,), 0.0, START): (0.0, -math.inf)}
     floor = math.log(options.least_probability)
     for row, candidates in zip(log_probs.tolist(), _candidates(log_probs, blank, floor), strict=True):
         extended: _Beam = {}
@@ -97,18 +131,13 @@ def prefix_search(
                 # A token that repeats the last one is another only after a blank.
                 before = in_blank if token == prefix.token else total
                 if before > -math.inf:
-                    _add(extended, prefix.then(token, model, options), -math.inf, before + row[token])
+                    _add(extended, knowledge.then(prefix, token), -math.inf, before + row[token])
         beam = _pruned(extended, options) if candidates else extended
-
-    def final(prefix: _Prefix) -> float:
-        ended = options.language_weight * math.log(float(model.next(prefix.context)[BOUNDARY]))
-        return _log_add(*beam[prefix]) + prefix.language + ended
-
-    return max(beam, key=final).tokens()
+    return max(beam, key=lambda prefix: _log_add(*beam[prefix]) + knowledge.final(prefix)).tokens()
 
 
 def _pruned(beam: _Beam, options: PrefixSearchOptions) -> _Beam:
-    ranks = {prefix: _log_add(*ends) + prefix.language for prefix, ends in beam.items()}
+    ranks = {prefix: _log_add(*ends) + prefix.rank for prefix, ends in beam.items()}
     least = max(ranks.values()) - options.margin
     kept = sorted((prefix for prefix, rank in ranks.items() if rank > least), key=ranks.__getitem__, reverse=True)
     return {prefix: beam[prefix] for prefix in kept[: options.beam_size]}

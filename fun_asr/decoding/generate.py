@@ -14,6 +14,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from fun_asr.decoding.hotwords import HotwordTree, RowBias
 from fun_asr.model.decoder import Decoder, DecoderCache
 from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND, length_mask
 from fun_asr.text.tokenizer import Tokenizer
@@ -37,6 +38,8 @@ class Hypothesis:
     """Of each of `tokens`."""
     others: tuple[Hypothesis, ...] = ()
     """The other complete hypotheses of the search, best first."""
+    bonus: float = 0.0
+    """What hotwords added to the sum of log-probabilities by which the beam search ranked it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,8 @@ class GenerateOptions:
 
     beam_size: int = 1
     margin: float = math.inf
-    """Beam search drops what is less likely than the utterance's best by more than this, in nats."""
+    """Beam search drops what is less likely than the utterance's best by more than this, in nats, with the hotwords'
+    bonus and without it."""
     suppress: tuple[int, ...] = ()
     """Tokens never written, beside the special ones."""
     suppress_first: tuple[int, ...] = ()
@@ -53,10 +57,41 @@ class GenerateOptions:
     max_tokens_per_second: float = TOKENS_PER_SECOND
     no_repeat_ngram: int = 0
     """Greedy search writes no sequence of so many tokens twice; 0 allows it."""
+    hotwords: Sequence[HotwordTree | None] | None = None
+    """Phrases that the search prefers in each segment; the log-probabilities stay the model's own."""
 
 
-_Found = tuple[float, list[int], list[float]]
-"""Mean log-probability a token, tokens, and the log-probability summed up to each of them."""
+@dataclass(frozen=True)
+class _Partial:
+    """What has been written of a hypothesis."""
+
+    score: float
+    """Log-probability, of the end of text too where it is complete."""
+    tokens: list[int]
+    sums: list[float]
+    """The log-probability up to each token."""
+    bonus: float = 0.0
+    """The hotwords'."""
+    steps: int = 0
+    """Tokens, and the end of text where it is complete."""
+
+    @property
+    def rank(self) -> float:
+        """What the search compares."""
+        return self.score + self.bonus
+
+    @property
+    def mean_rank(self) -> float:
+        """What complete hypotheses of different lengths are compared by."""
+        return self.rank / self.steps
+
+    def then(self, score: float, bonus: float, token: int) -> _Partial:
+        """With one more token."""
+        return _Partial(score, [*self.tokens, token], [*self.sums, score], bonus, self.steps + 1)
+
+    def ended(self, score: float, bonus: float) -> _Partial:
+        """With the end of text."""
+        return _Partial(score, self.tokens, self.sums, bonus, self.steps + 1)
 
 
 @dataclass
@@ -67,21 +102,19 @@ class _Beam:
     """Its place among the inputs."""
     limit: int
     """Most tokens it may have."""
-    finished: list[_Found] = field(default_factory=list)
+    live: list[_Partial] = field(default_factory=lambda: [_Partial(0.0, [], [])])
+    finished: list[_Partial] = field(default_factory=list)
     """The complete hypotheses."""
-    likeliest: float = -math.inf
-    """Log-probability of the likeliest of them."""
 
-
-@dataclass(frozen=True)
-class _Partial:
-    """A hypothesis that goes on."""
-
-    score: float
-    """Log-probability."""
-    tokens: list[int]
-    sums: list[float]
-    """The log-probability up to each token."""
+    def prune(self, extended: list[tuple[int, _Partial]], margin: float) -> list[tuple[int, _Partial]]:
+        """What of the extended hypotheses is within the margin of the best one, complete ones included."""
+        seen = [*self.finished, *(partial for _, partial in extended)]
+        if not seen:
+            return []
+        rank = max(partial.rank for partial in seen) - margin
+        score = max(partial.score for partial in seen) - margin
+        # By either: a hotword's bonus must not drop what goes on when its phrase breaks off, nor come too late.
+        return [(row, partial) for row, partial in extended if partial.rank >= rank or partial.score >= score]
 
 
 def detect_languages(
@@ -123,9 +156,8 @@ def generate(
         lengths_B: valid frames of each segment, int64 `[B]`.
         tokenizer: gives prompts and special tokens.
         languages: a code per segment; None detects it.
-        options: beam width and suppressed tokens.
+        options: beam width, suppressed tokens and hotwords.
     """
-    width = options.beam_size
     mask = length_mask(lengths_B, memory.shape[1])
     limits = [int(8 + options.max_tokens_per_second * n / ENCODER_FRAMES_PER_SECOND) for n in lengths_B.tolist()]
     prompt_length = len(tokenizer.prompt("en"))
@@ -145,18 +177,29 @@ def generate(
     banned = torch.tensor(options.suppress, dtype=torch.int64, device=memory.device)
     first = torch.tensor([*options.suppress, *options.suppress_first], dtype=torch.int64, device=memory.device)
     beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
-    if width == 1:
+    trees = options.hotwords or ()
+    bias = RowBias(trees, memory.device) if any(tree is not None for tree in trees) else None
+    if options.beam_size == 1:
         searched = [
             [found]
-            for found in _greedy(decoder, cache, logits, beams, banned, first, tokenizer.eot, options.no_repeat_ngram)
+            for found in _greedy(
+                decoder, cache, logits, beams, banned, first, tokenizer.eot, options.no_repeat_ngram, bias
+            )
         ]
     else:
-        searched = _beam_search(decoder, cache, logits, beams, banned, first, tokenizer.eot, options)
+        searched = _beam_search(decoder, cache, logits, beams, banned, first, tokenizer.eot, options, bias)
     hypotheses = []
     for found, (code, probability) in zip(searched, detected, strict=True):
         best, *others = (
-            Hypothesis(tokens, score, code, probability, [b - a for a, b in pairwise([0.0, *sums])])
-            for score, tokens, sums in found
+            Hypothesis(
+                tokens=partial.tokens,
+                score=partial.score / partial.steps,
+                language=code,
+                language_probability=probability,
+                log_probs=[b - a for a, b in pairwise([0.0, *partial.sums])],
+                bonus=partial.bonus,
+            )
+            for partial in found
         )
         hypotheses.append(replace(best, others=tuple(others)))
     return hypotheses
@@ -171,39 +214,40 @@ def _greedy(
     first: Tensor,
     eot: int,
     no_repeat_ngram: int,
-) -> list[_Found]:
-    best: list[_Found] = [(0.0, [], [])] * len(beams)
-    tokens: list[list[int]] = [[] for _ in beams]
-    sums: list[list[float]] = [[] for _ in beams]
-    scores = [0.0] * len(beams)
+    bias: RowBias | None,
+) -> list[_Partial]:
+    device = logits.device
+    best = [beam.live[0] for beam in beams]
     block = first
     while True:
         logits = logits[:, : eot + 1].index_fill_(1, block, -torch.inf)
         block = banned
         if no_repeat_ngram:
             for row, beam in enumerate(beams):
-                logits[row, _repeated(tokens[beam.index], no_repeat_ngram)] = -torch.inf
-        top = logits.max(dim=-1)
-        log_probs = (top.values - logits.logsumexp(dim=-1)).tolist()
-        chosen = top.indices.tolist()
+                logits[row, _repeated(beam.live[0].tokens, no_repeat_ngram)] = -torch.inf
+        ranks = logits if bias is None else bias.added(logits)
+        chosen_R1 = ranks.argmax(dim=-1, keepdim=True)
+        log_probs = (logits.gather(1, chosen_R1)[:, 0] - logits.logsumexp(dim=-1)).tolist()
         kept = []
-        for row, (beam, token, log_prob) in enumerate(zip(beams, chosen, log_probs, strict=True)):
-            scores[beam.index] += log_prob
-            if token != eot:
-                tokens[beam.index].append(token)
-                sums[beam.index].append(scores[beam.index])
-            written = tokens[beam.index]
-            if token == eot or len(written) >= beam.limit:
-                best[beam.index] = (scores[beam.index] / (len(written) + 1), written, sums[beam.index])
+        for row, (beam, token, log_prob) in enumerate(zip(beams, chosen_R1[:, 0].tolist(), log_probs, strict=True)):
+            (partial,) = beam.live
+            score = partial.score + log_prob
+            partial = partial.ended(score, 0.0) if token == eot else partial.then(score, 0.0, token)
+            beam.live = [partial]
+            if token == eot or len(partial.tokens) >= beam.limit:
+                best[beam.index] = partial
             else:
                 kept.append(row)
         if not kept:
             return best
         if len(kept) < len(beams):
             kept = cache.keep_utterances(kept)
-            cache.select_rows(torch.tensor(kept, device=logits.device))
+            cache.select_rows(torch.tensor(kept, device=device))
             beams = [beams[row] for row in kept]
-        logits = decoder.step(torch.tensor([[chosen[row]] for row in kept], device=logits.device), cache)
+        tokens = [beam.live[0].tokens[-1] for beam in beams]
+        if bias is not None:
+            bias.advance(kept, tokens)
+        logits = decoder.step(torch.tensor(tokens, device=device)[:, None], cache)
 
 
 def _repeated(tokens: list[int], n: int) -> list[int]:
@@ -221,61 +265,70 @@ def _beam_search(
     first: Tensor,
     eot: int,
     options: GenerateOptions,
-) -> list[list[_Found]]:
-    """Beam search that ends for an utterance once `beam_size` hypotheses are complete, or none within the margin is
-    left; the best has the highest mean.
+    bias: RowBias | None,
+) -> list[list[_Partial]]:
+    """Beam search that ends for an utterance once `beam_size` hypotheses are complete, or none within the margin goes
+    on; the best has the highest mean.
     """
     device = logits.device
     width = options.beam_size
-    best: list[list[_Found]] = [[] for _ in beams]
-    live: list[list[_Partial]] = [[_Partial(0.0, [], [])] for _ in beams]
+    best: list[list[_Partial]] = [[] for _ in beams]
     block = first
     while True:
         logits = logits[:, : eot + 1].index_fill_(1, block, -torch.inf)
         block = banned
-        # 2 W candidates hold at least W that do not end.
-        top = logits.topk(2 * width, dim=-1)
-        log_probs = (top.values - logits.logsumexp(dim=-1, keepdim=True)).tolist()
-        choices = top.indices.tolist()
+        # Of each row 2 W candidates, so that at least W of them all do not end.
+        if bias is None:
+            top = logits.topk(min(2 * width, eot + 1), dim=-1)
+            values = top.values - logits.logsumexp(dim=-1, keepdim=True)
+            bonuses = torch.zeros_like(values)
+        else:
+            log_probs = logits.log_softmax(dim=-1)
+            top = bias.added(log_probs).topk(min(2 * width, eot + 1), dim=-1)
+            values = log_probs.gather(1, top.indices)
+            bonuses = top.values - values
+        choices = [
+            [choice for choice in zip(*columns, strict=True) if choice[0] > -math.inf]
+            for columns in zip(values.tolist(), bonuses.tolist(), top.indices.tolist(), strict=True)
+        ]
         kept: list[int] = []
-        extended: dict[int, list[tuple[int, _Partial]]] = {}
+        extended: list[list[tuple[int, _Partial]]] = []
         start = 0  # the utterance's first row
-        for b, (beam, partials) in enumerate(zip(beams, live, strict=True)):
+        for b, beam in enumerate(beams):
             candidates = [
-                (partial.score + log_prob, row, token)
-                for row, partial in enumerate(partials)
-                for log_prob, token in zip(log_probs[start + row], choices[start + row], strict=True)
-                if log_prob > -torch.inf
+                (partial.score + log_prob, bonus, row, token)
+                for row, partial in enumerate(beam.live)
+                for log_prob, bonus, token in choices[start + row]
             ]
-            candidates.sort(key=lambda candidate: -candidate[0])
-            length = len(partials[0].tokens) + 1
+            candidates.sort(key=lambda candidate: -(candidate[0] + candidate[1]))
             going_on: list[tuple[int, _Partial]] = []
-            for rank, (score, row, token) in enumerate(candidates[: 2 * width]):
-                source = partials[row]
-                if token == eot:
-                    if rank < width:
-                        beam.finished.append((score / length, source.tokens, source.sums))
-                        beam.likeliest = max(beam.likeliest, score)
-                elif len(going_on) < width:
-                    going_on.append((start + row, _Partial(score, [*source.tokens, token], [*source.sums, score])))
-            start += len(partials)
-            likeliest = max([beam.likeliest, *(partial.score for _, partial in going_on)])
-            going_on = [(row, partial) for row, partial in going_on if partial.score >= likeliest - options.margin]
+            for rank, (score, bonus, row, token) in enumerate(candidates[: 2 * width]):
+                if token != eot:
+                    if len(going_on) < width:
+                        going_on.append((start + row, beam.live[row].then(score, bonus, token)))
+                elif rank < width:
+                    beam.finished.append(beam.live[row].ended(score, bonus))
+            length = len(beam.live[0].tokens) + 1
+            start += len(beam.live)
+            going_on = beam.prune(going_on, options.margin)
+            extended.append(going_on)
             if len(beam.finished) >= width or length >= beam.limit or not going_on:
-                complete = beam.finished or [(p.score / length, p.tokens, p.sums) for _, p in going_on]
-                best[beam.index] = sorted(complete, key=lambda hypothesis: -hypothesis[0])
-                continue
-            kept.append(b)
-            extended[b] = going_on
+                complete = beam.finished or [partial for _, partial in going_on]
+                best[beam.index] = sorted(complete, key=lambda partial: -partial.mean_rank)
+            else:
+                kept.append(b)
         if not kept:
             return best
         if len(kept) < len(beams):
             kept = cache.keep_utterances(kept)
             beams = [beams[b] for b in kept]
         rows = [row for b in kept for row, _ in extended[b]]
-        live = [[partial for _, partial in extended[b]] for b in kept]
+        for beam, b in zip(beams, kept, strict=True):
+            beam.live = [partial for _, partial in extended[b]]
+        tokens = [partial.tokens[-1] for beam in beams for partial in beam.live]
         if rows != list(range(len(logits))):
             cache.select_rows(torch.tensor(rows, device=device))
-        cache.lay_out([len(partials) for partials in live])
-        tokens = [[partial.tokens[-1]] for partials in live for partial in partials]
-        logits = decoder.step(torch.tensor(tokens, device=device), cache)
+        if bias is not None:
+            bias.advance(rows, tokens)
+        cache.lay_out([len(beam.live) for beam in beams])
+        logits = decoder.step(torch.tensor(tokens, device=device)[:, None], cache)

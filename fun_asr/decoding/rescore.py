@@ -27,6 +27,8 @@ def best_hypothesis(
 ) -> Hypothesis:
     """The hypothesis that decoder and language model together find most likely, itself or one of its `others`.
 
+    The bonus of hotwords counts as in the search.
+
     It stays as it is where one of them has no spoken form.
 
     Arguments:
@@ -44,5 +46,5 @@ def best_hypothesis(
         stream = [BOUNDARY, *pieces, BOUNDARY]
         language = sum(math.log(model.next(stream[:i])[stream[i]]) for i in range(1, len(stream)))
         total = candidate.score * (len(candidate.tokens) + 1)
-        joint.append(total + LANGUAGE_WEIGHT * language + PIECE_BONUS * len(pieces))
+        joint.append(total + candidate.bonus + LANGUAGE_WEIGHT * language + PIECE_BONUS * len(pieces))
     return candidates[joint.index(max(joint))]

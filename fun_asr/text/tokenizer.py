@@ -95,10 +95,11 @@ class Tokenizer:
         """The tokens that start a transcript in `language` (a code)."""
         return [self.sot, self.languages[language], self.transcribe, self.no_timestamps]
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, leading_space: bool = True) -> list[int]:
         """Text to tokens, as written after the prompt: with a leading space, no special tokens."""
         text = text.strip()
-        return list(self._tokenizer.encode(" " + text, add_special_tokens=False).ids) if text else []
+        spaced = " " + text if leading_space else text
+        return list(self._tokenizer.encode(spaced, add_special_tokens=False).ids) if text else []
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens to text, special tokens and outer spaces left out."""
@@ -108,6 +109,19 @@ class Tokenizer:
         """The tokens of each word; a word starts where a token starts with a space."""
         starts = [i for i, token in enumerate(tokens) if i == 0 or token in self._word_starts]
         return [slice(a, b) for a, b in pairwise([*starts, len(tokens)])]
+
+    @cached_property
+    def token_bytes(self) -> tuple[bytes, ...]:
+        """The UTF-8 bytes that each text token stands for; a character may be spread over several tokens."""
+        # Byte-level BPE writes the bytes that have no printable character of their own as U+0100 and up.
+        printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+        others = sorted(set(range(0x100)) - set(printable))
+        byte_of = {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+        found = [b""] * self.eot
+        for token, i in self._tokenizer.get_vocab().items():
+            if i < self.eot:
+                found[i] = bytes(byte_of[letter] for letter in token)
+        return tuple(found)
 
     @cached_property
     def _word_starts(self) -> frozenset[int]:
@@ -132,6 +146,11 @@ class CTCTokenizer:
     def encode(self, text: str) -> list[int]:
         """Lower-case words to tokens."""
         return [int(token) for token in self._pieces.encode(text)]
+
+    @cached_property
+    def word_starts(self) -> frozenset[int]:
+        """The tokens with which a word starts."""
+        return frozenset(i for i in range(self.blank) if self._pieces.id_to_piece(i).startswith("▁"))
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens, blanks left out, to text."""

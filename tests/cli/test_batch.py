@@ -76,6 +76,16 @@ def test_the_second_run_does_nothing_and_says_so(run, tree: Path, tmp_path: Path
     assert "4 transcribed" in run(tree, "-o", tmp_path / "out", "--decoding", "ctc").stderr
 
 
+def test_other_hotwords_are_another_transcript(run, tree: Path, tmp_path: Path) -> None:
+    """By what the file says, not by its name."""
+    names = tmp_path / "names"
+    names.write_text("Ada\n")
+    assert "4 transcribed" in run(tree, "-o", tmp_path / "out", "--hotwords", names).stderr
+    assert "4 of 4 were done before" in run(tree, "-o", tmp_path / "out", "--hotwords", "Ada").stderr
+    names.write_text("Ada\t2\n")
+    assert "4 transcribed" in run(tree, "-o", tmp_path / "out", "--hotwords", names).stderr
+
+
 def test_failures_are_named_reported_and_counted(run, tree: Path, tmp_path: Path) -> None:
     (tree / "bad.wav").write_text("no audio")
     (tree / "empty.wav").touch()
@@ -146,6 +156,9 @@ def test_a_manifest_decides_on_languages_and_is_completed(run, tree: Path, tmp_p
         (["--ray_address", "auto"], "belongs to --engine ray"),
         (["--workers", "-1"], "not in the range"),
         (["-l", "klingon"], "unknown language"),
+        (["--hotwords", " , "], "--hotwords': no hotwords given"),
+        (["--hotwords", "names.txt"], "--hotwords': names.txt: no such file"),
+        (["--hotwords", "Ada," + 101 * "x"], "has 101 characters; at most 100 will do"),
     ],
 )
 def test_wrong_usage_is_status_2(run, tree: Path, tmp_path: Path, options: list[str], message: str) -> None:

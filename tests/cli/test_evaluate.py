@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from fun_asr.cli import main
+from fun_asr.text.hotwords import Hotword
+from fun_asr.transcriber import Transcriber
 
 
 @pytest.fixture
@@ -55,3 +58,18 @@ def test_manifests_of_one_name_are_refused(manifest: Path, tiny_model_dir: Path,
     result = CliRunner().invoke(main, ["evaluate", str(manifest), str(other), "-o", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_hotwords_reach_the_recogniser(
+    manifest: Path, tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+    original = Transcriber.transcribe
+
+    def transcribe(self: Transcriber, *arguments: Any, **options: Any) -> Any:
+        given.append(options["hotwords"])
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(Transcriber, "transcribe", transcribe)
+    evaluate(manifest, tmp_path / "out", tiny_model_dir, "--hotwords", "Ada, Zuse")
+    assert set(given) == {(Hotword("Ada"), Hotword("Zuse"))}

@@ -149,7 +149,16 @@ def test_languages_by_code_and_name(run, two, language: str) -> None:
     assert run(two[0], "-l", language, "-f", "json").exit_code == 0
 
 
-@pytest.mark.parametrize("options", [["--decoding", "ctc"], ["--beam-size", "3"], ["--batch-size=1", "--threads", "1"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--decoding", "ctc"],
+        ["--beam-size", "3"],
+        ["--batch-size=1", "--threads", "1"],
+        ["--hotwords", "Ada Lovelace, Zuse"],
+        ["--hotwords", "fox,jugs", "--decoding", "ctc"],
+    ],
+)
 def test_ways_to_decode(run, two, options: list[str]) -> None:
     assert run(*two, *options).exit_code == 0
 

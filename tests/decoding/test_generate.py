@@ -1,12 +1,14 @@
 """Batched, cached search against a plain one that recomputes everything for one utterance at a time."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from fun_asr.decoding import ctc
-from fun_asr.decoding.generate import GenerateOptions, generate
+from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
+from fun_asr.decoding.hotwords import START, HotwordTree, Place
 from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
 from fun_asr.model.fun_asr import FunASR
 
@@ -19,6 +21,7 @@ CONFIG = ModelConfig(
         vocab_size=VOCABULARY, dim=16, num_layers=2, num_heads=2, ffn_dim=32, num_experts=4, expert_dim=8, max_tokens=24
     ),
 )
+NO_HOTWORDS = HotwordTree([], continues=frozenset())
 
 
 class TinyTokenizer:
@@ -62,36 +65,63 @@ def log_probs(model: FunASR, memory: torch.Tensor, tokens: list[int], banned: se
     return logits.log_softmax(dim=-1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a plain search found."""
+
+    tokens: list[int]
+    score: float
+    """Mean log-probability."""
+    bonus: float
+    """The hotwords'."""
+    rows: int
+    """Hypotheses that were gone on with, the first step left out."""
+
+
 def plain_search(
-    model: FunASR, memory: torch.Tensor, width: int, limit: int, margin: float = math.inf
-) -> tuple[list[int], float, int]:
+    model: FunASR,
+    memory: torch.Tensor,
+    width: int,
+    limit: int,
+    margin: float = math.inf,
+    hotwords: HotwordTree = NO_HOTWORDS,
+) -> Found:
     """Beam search written for clarity: nothing cached, nothing batched."""
     prompt = TinyTokenizer().prompt("en")
-    beams: list[tuple[float, list[int]]] = [(0.0, [])]
-    finished: list[tuple[float, list[int]]] = []
-    likeliest, kept = -math.inf, 0
+    beams: list[tuple[float, list[int], float, Place]] = [(0.0, [], 0.0, START)]
+    finished: list[tuple[float, list[int], float]] = []
+    best_rank, best_score, rows = -math.inf, -math.inf, 0
     for length in range(1, limit + 1):
         candidates = []
-        for score, tokens in beams:
-            scores = log_probs(model, memory, prompt + tokens, set())
-            candidates += [(score + float(s), tokens, t) for t, s in enumerate(scores) if s > -math.inf]
+        for score, tokens, kept, place in beams:
+            scores = log_probs(model, memory, prompt + tokens, set()).tolist()
+            for token, value in enumerate(scores):
+                plausible = value >= max(scores) - hotwords.margin
+                gained, after = hotwords.move(place, token, plausible=plausible)
+                bonus = kept + gained + hotwords.pending(after)
+                if value > -math.inf:
+                    candidates.append((score + value + bonus, score + value, tokens, token, kept + gained, after))
         candidates.sort(key=lambda c: -c[0])
-        beams = []
-        for rank, (score, tokens, token) in enumerate(candidates[: 2 * width]):
+        beams, ranks = [], []
+        for number, (rank, score, tokens, token, kept, place) in enumerate(candidates[: 2 * width]):
             if token == EOT:
-                if rank < width:
-                    finished.append((score / length, tokens))
-                    likeliest = max(likeliest, score)
+                if number < width:
+                    finished.append((rank / length, tokens, rank - score))
+                    best_rank, best_score = max(best_rank, rank), max(best_score, score)
             elif len(beams) < width:
-                beams.append((score, [*tokens, token]))
-        best = max(likeliest, *(score for score, _ in beams))
-        beams = [(score, tokens) for score, tokens in beams if score >= best - margin]
+                beams.append((score, [*tokens, token], kept, place))
+                ranks.append(rank)
+        highest = max([best_rank, *ranks]) - margin, max([best_score, *(beam[0] for beam in beams)]) - margin
+        beams = [beam for beam, rank in zip(beams, ranks, strict=True) if rank >= highest[0] or beam[0] >= highest[1]]
         if len(finished) >= width or not beams:
             break
-        kept += len(beams) if length < limit else 0
-    complete = finished or [(score / limit, tokens) for score, tokens in beams]
-    score, tokens = max(complete, key=lambda c: c[0])
-    return tokens, score, kept
+        rows += len(beams) if length < limit else 0
+    complete = finished or [
+        ((score + kept + hotwords.pending(place)) / limit, tokens, kept + hotwords.pending(place))
+        for score, tokens, kept, place in beams
+    ]
+    rank, tokens, bonus = max(complete, key=lambda c: c[0])
+    return Found(tokens, rank - bonus / (len(tokens) + (1 if finished else 0)), bonus, rows)
 
 
 def limit_of(frames: int, rate: float) -> int:
@@ -107,11 +137,10 @@ def test_search_equals_the_plain_one(
     hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
     lengths_seen = set()
     for i, length in enumerate(lengths.tolist()):
-        tokens, score, _ = plain_search(model, memory[i : i + 1, :length], width, limit_of(length, 25), margin)
-        assert hypotheses[i].tokens == tokens
-        if len(tokens) < limit_of(length, 25):
-            assert hypotheses[i].score == pytest.approx(score, abs=1e-4)
-        lengths_seen.add(len(tokens))
+        found = plain_search(model, memory[i : i + 1, :length], width, limit_of(length, 25), margin)
+        assert hypotheses[i].tokens == found.tokens
+        assert hypotheses[i].score == pytest.approx(found.score, abs=1e-4)
+        lengths_seen.add(len(found.tokens))
     assert len(lengths_seen) > 1, "the utterances must end at different steps for rows to be dropped on the way"
 
 
@@ -130,7 +159,7 @@ def test_a_margin_spares_the_decoder_rows(
             model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, GenerateOptions(beam_size=3, margin=margin)
         )
         expected = sum(
-            plain_search(model, memory[i : i + 1, :n], 3, limit_of(n, 25), margin)[2]
+            plain_search(model, memory[i : i + 1, :n], 3, limit_of(n, 25), margin).rows
             for i, n in enumerate(lengths.tolist())
         )
         assert sum(rows[1:]) == expected
@@ -216,3 +245,70 @@ def test_no_sequence_is_written_twice_where_that_is_not_allowed(
     for n in (1, 2):
         assert repeats(n, GenerateOptions()) > 0, "the model should repeat itself when it may"
         assert repeats(n, GenerateOptions(no_repeat_ngram=n)) == 0
+
+
+def phrases_near(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor], margin: float
+) -> tuple[list[list[int]], HotwordTree]:
+    """Pairs of tokens that the search passes over without a bonus, and a tree of them."""
+    memory, lengths = encoded
+    options = GenerateOptions(beam_size=5)
+    found = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
+    written = {tuple(h.tokens[i : i + 2]) for h in found for i in range(len(h.tokens) - 1)}
+    others = {tuple(o.tokens[i : i + 2]) for h in found for o in h.others for i in range(len(o.tokens) - 1)}
+    phrases = [list(pair) for pair in sorted(others - written)]
+    assert phrases
+    continues = frozenset(range(0, EOT, 3))
+    return phrases, HotwordTree([(p, 1.5) for p in phrases], continues=continues, margin=margin)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("margin", [1.0, math.inf])
+def test_biased_search_equals_the_plain_one_and_finds_the_phrases(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor], width: int, margin: float
+) -> None:
+    memory, lengths = encoded
+    phrases, tree = phrases_near(model, encoded, margin)
+
+    def count(hypotheses: list[Hypothesis]) -> int:
+        return sum(h.tokens[i : i + 2] in phrases for h in hypotheses for i in range(len(h.tokens) - 1))
+
+    unbiased = GenerateOptions(beam_size=width)
+    plain = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, unbiased)
+    # The third utterance has none.
+    trees = [tree, tree, None, tree, tree]
+    for search_margin in (math.inf, 1.5):
+        options = GenerateOptions(beam_size=width, margin=search_margin, hotwords=trees)
+        hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
+        assert count(hypotheses) > count(plain)
+        for i, length in enumerate(lengths.tolist()):
+            part = memory[i : i + 1, :length]
+            found = plain_search(
+                model, part, width, limit_of(length, 25), search_margin, hotwords=trees[i] or NO_HOTWORDS
+            )
+            assert hypotheses[i].tokens == found.tokens
+            assert hypotheses[i].score == pytest.approx(found.score, abs=1e-4)
+            assert width == 1 or hypotheses[i].bonus == pytest.approx(found.bonus, abs=1e-4)
+            single = dataclasses.replace(options, hotwords=trees[i : i + 1])
+            (alone,) = generate(model.decoder, part, lengths[i : i + 1], TinyTokenizer(), ["en"], single)
+            assert alone.tokens == found.tokens
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_bonus_leaves_the_log_probs_the_models_own(
+    model: FunASR, encoded: tuple[torch.Tensor, torch.Tensor], width: int
+) -> None:
+    memory, lengths = encoded
+    _, tree = phrases_near(model, encoded, math.inf)
+    options = GenerateOptions(beam_size=width, hotwords=[tree] * 5)
+    hypotheses = generate(model.decoder, memory, lengths, TinyTokenizer(), ["en"] * 5, options)
+    for i, length in enumerate(lengths.tolist()):
+        for hypothesis in (hypotheses[i], *hypotheses[i].others):
+            written = TinyTokenizer().prompt("en")
+            expected = []
+            for token in [*hypothesis.tokens, EOT]:
+                expected.append(float(log_probs(model, memory[i : i + 1, :length], written, set())[token]))
+                written.append(token)
+            assert hypothesis.log_probs == pytest.approx(expected[:-1], abs=1e-3)
+            if len(hypothesis.tokens) < limit_of(length, 25):
+                assert hypothesis.score == pytest.approx(sum(expected) / len(expected), abs=1e-3)

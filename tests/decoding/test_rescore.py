@@ -54,3 +54,14 @@ def test_of_near_equals_with_the_same_words_the_shorter_wins(model: NGramModel) 
 
 def test_the_first_choice_stays_where_a_hypothesis_has_no_spoken_form(model: NGramModel) -> None:
     assert chosen(model, ("A ж", -0.50), ("a b", -0.52)) == "A ж"
+
+
+def test_the_bonus_of_hotwords_counts(model: NGramModel) -> None:
+    """Else the language model would undo what the search found."""
+    texts = [("A c.", -0.50, 3.0), ("a b.", -0.52, 0.0)]
+    first, other = (
+        Hypothesis(list(map(ord, text)), score, "en", None, [], bonus=bonus) for text, score, bonus in texts
+    )
+    best = best_hypothesis(dataclasses.replace(first, others=(other,)), model, Texts(), Letters())
+    assert Texts().decode(best.tokens) == "A c."
+    assert best.score == -0.50

@@ -1,0 +1,109 @@
+"""Hotwords as a user gives them: phrases, each with a weight, in a list or in a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from fun_asr.errors import ConfigError
+
+__all__ = ["Hotword", "checked_hotwords", "parse_hotwords", "read_hotwords"]
+
+MAX_PHRASE_CHARACTERS = 100
+MAX_WEIGHT = 10.0
+
+
+class Hotword(NamedTuple):
+    """A phrase that is likelier to be said than the model knows."""
+
+    phrase: str
+    weight: float = 1.0
+    """Multiplies the bonus of the others."""
+
+
+def checked_hotwords(hotwords: Iterable[str | tuple[str, float]]) -> tuple[Hotword, ...]:
+    """The phrases with single spaces, each once, with their weights; the last of the same phrase counts.
+
+    Raises:
+        ConfigError: for a phrase without a letter or digit, one of more than 100 characters, or a weight that is not
+            above 0 and at most 10.
+    """
+    if isinstance(hotwords, str):
+        raise ConfigError(f"hotwords must be a list of phrases, got the text {_shortened(hotwords)}")
+    found: dict[str, Hotword] = {}
+    for item in hotwords:
+        hotword = Hotword(item) if isinstance(item, str) else Hotword(*item)
+        phrase = " ".join(hotword.phrase.split())
+        if not any(character.isalnum() for character in phrase):
+            raise ConfigError(f"hotword {_shortened(hotword.phrase)} has no letter or digit")
+        if len(phrase) > MAX_PHRASE_CHARACTERS:
+            raise ConfigError(
+                f"hotword {_shortened(phrase)} has {len(phrase)} characters; at most {MAX_PHRASE_CHARACTERS} will do"
+            )
+        weight = float(hotword.weight)
+        if not (math.isfinite(weight) and 0 < weight <= MAX_WEIGHT):
+            raise ConfigError(
+                f"hotword {_shortened(phrase)} has weight {weight:g}; it must be above 0, at most {MAX_WEIGHT:g}"
+            )
+        found.pop(phrase, None)
+        found[phrase] = Hotword(phrase, weight)
+    return tuple(found.values())
+
+
+def parse_hotwords(argument: str) -> tuple[Hotword, ...]:
+    """The hotwords of a command line: those of a file of that name, or else phrases with commas between them.
+
+    Raises:
+        ConfigError: as `checked_hotwords` and `read_hotwords`, and where there is none; for what looks like the name of
+            a file that does not exist.
+    """
+    path = Path(argument)
+    if _exists(path):
+        return read_hotwords(path)
+    if "," not in argument and ("/" in argument or path.suffix.lower() in (".txt", ".tsv", ".csv", ".lst")):
+        raise ConfigError(f"{argument}: no such file")
+    hotwords = checked_hotwords(part for part in argument.split(",") if part.strip())
+    if not hotwords:
+        raise ConfigError("no hotwords given; write phrases with commas between them, or a file's name")
+    return hotwords
+
+
+def read_hotwords(path: Path) -> tuple[Hotword, ...]:
+    """The hotwords of a file: UTF-8, a phrase a line, a tab and its weight where that is not 1; `#` starts a comment.
+
+    Raises:
+        ConfigError: naming file and line, when it cannot be read or has a line that cannot be used, or no hotword.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text, as a list of hotwords must be") from None
+    found: list[Hotword] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        phrase, _, weight = line.rstrip().partition("\t")
+        try:
+            found += checked_hotwords([Hotword(phrase, float(weight or 1))])
+        except ValueError:
+            raise ConfigError(f"{path}:{number}: weight {_shortened(weight)} is not a number") from None
+        except ConfigError as error:
+            raise ConfigError(f"{path}:{number}: {error}") from None
+    if not found:
+        raise ConfigError(f"{path}: has no hotwords; write one phrase a line")
+    return checked_hotwords(found)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError:  # a long list of phrases is no name that a file can have
+        return False
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
