@@ -16,13 +16,16 @@ from fun_asr.audio.features import log_mel
 from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import GenerateOptions, generate
 from fun_asr.decoding.guard import cut_loops
+from fun_asr.decoding.language_model import NGramModel
+from fun_asr.decoding.rescore import best_hypothesis
 from fun_asr.decoding.words import TimedWord, WrittenWord, time_words, written_words
-from fun_asr.model.checkpoint import CTC_TOKENIZER_FILE, TOKENIZER_FILE
+from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE
 from fun_asr.model.precision import resolve_compute_type, resolve_device
 from fun_asr.model.quantize import load_network
 from fun_asr.text.spoken import spoken_form
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.data import Utterance, load_wave, read_manifest
+from fun_asr.transcriber import BEAM_MARGIN, DEFAULT_BEAM
 
 BATCH = 16
 
@@ -38,7 +41,7 @@ class Evidence:
     words: list[TimedWord]
     """The decoder's."""
     ctc_words: list[TimedWord]
-    """Those of greedy CTC."""
+    """Those of CTC alone."""
     looped: bool
 
 
@@ -54,11 +57,12 @@ def load_utterances(manifests: Sequence[Path], limit: int) -> list[Utterance]:
 
 @torch.inference_mode()
 def recognise(model: Path, utterances: Sequence[Utterance]) -> Iterator[Evidence]:
-    """English clips, recognised by greedy search, as `fun-asr transcribe` does before its guard; shortest first."""
+    """English clips, recognised as `fun-asr transcribe` does by default before its guard; shortest first."""
     device = resolve_device("auto")
     network = load_network(model, device, resolve_compute_type("auto", device))
     tokenizer, pieces = Tokenizer(model / TOKENIZER_FILE), CTCTokenizer(model / CTC_TOKENIZER_FILE)
-    options = GenerateOptions(suppress=tokenizer.captions)
+    language_model = NGramModel.load(model / CTC_LANGUAGE_MODEL_FILE)
+    options = GenerateOptions(beam_size=DEFAULT_BEAM, margin=BEAM_MARGIN, suppress=tokenizer.captions)
     ordered = sorted(utterances, key=lambda utterance: utterance.duration)
     for start in range(0, len(ordered), BATCH):
         rows = ordered[start : start + BATCH]
@@ -67,12 +71,17 @@ def recognise(model: Path, utterances: Sequence[Utterance]) -> Iterator[Evidence
         log_probs, ctc_lengths_B = network.ctc(memory, lengths_B)
         frames = [row[:length].cpu().numpy() for row, length in zip(log_probs, ctc_lengths_B.tolist(), strict=True)]
         hypotheses = generate(network.decoder, memory, lengths_B, tokenizer, ["en"] * len(rows), options)
+        hypotheses = [best_hypothesis(h, language_model, tokenizer, pieces) for h in hypotheses]
         cut = [cut_loops(hypothesis.tokens) for hypothesis in hypotheses]
         drafts = [
             written_words(tokenizer, tokens, hypothesis.log_probs[: len(tokens)])
             for (tokens, _), hypothesis in zip(cut, hypotheses, strict=True)
         ]
-        bare = [pieces.decode(tokens).split() for tokens in ctc.greedy(log_probs, ctc_lengths_B, pieces.blank)]
+        valid = zip(log_probs, ctc_lengths_B.tolist(), strict=True)
+        bare = [
+            pieces.decode(ctc.prefix_search(row[:length], pieces.blank, language_model)).split()
+            for row, length in valid
+        ]
         timed = time_words(drafts, frames, waves, pieces)
         ctc_timed = time_words([[WrittenWord(word) for word in row] for row in bare], frames, waves, pieces)
         for i, row in enumerate(rows):
