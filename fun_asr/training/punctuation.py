@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import sys
 import time
@@ -17,11 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.errors import ConfigError
 from fun_asr.model.precision import bfloat16_is_fast
 from fun_asr.model.punctuation import (
     PunctuationNet,
@@ -30,12 +26,11 @@ from fun_asr.model.punctuation import (
 )
 from fun_asr.text.punctuation import Punctuator
 from fun_asr.text.wordpiece import WordPieceTokenizer
+from fun_asr.training.checkpoints import checkpoints, read_state, restore, write_checkpoint
 from fun_asr.training.punctuation_data import TITLES, label_text
 from fun_asr.training.punctuation_scores import best_bias, score
 from fun_asr.training.punctuation_texts import Texts, TextSource
 from fun_asr.training.punctuation_windows import IGNORED, WindowOptions, Windows
-
-_MODEL_FILE, _OPTIMIZER_FILE, _STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,41 +141,17 @@ class PunctuationTrainer:
         return float(mark_loss.detach())
 
     def save_checkpoint(self) -> None:
-        """Write the state of the run; the folder appears whole or not at all, older ones go."""
-        folder = self.output / f"checkpoint-{self.step:07d}"
-        unfinished = folder.with_suffix(".tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        save_file(self.model.net.state_dict(), unfinished / _MODEL_FILE)
-        moments: dict[str, Tensor] = {}
-        for name, parameter in self.model.net.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                moments[f"{name}:{key}"] = value
-        save_file(moments, unfinished / _OPTIMIZER_FILE)
-        (unfinished / _STATE_FILE).write_text(json.dumps({"step": self.step}))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
-        for old in self._checkpoints()[:-1]:
+        """Write the state of the run; older ones go."""
+        write_checkpoint(self.output, self.step, self.model.net, self.optimizer, {"step": self.step})
+        for old in checkpoints(self.output)[:-1]:
             shutil.rmtree(old)
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted(path for path in self.output.glob("checkpoint-*") if path.suffix != ".tmp")
-
     def _resume(self) -> None:
-        checkpoints = self._checkpoints()
-        if not checkpoints:
-            return
-        newest = checkpoints[-1]
-        try:
-            self.step = int(json.loads((newest / _STATE_FILE).read_text())["step"])
-            self.model.net.load_state_dict(load_file(newest / _MODEL_FILE))
-            parameters = dict(self.model.net.named_parameters())
-            for key, value in load_file(newest / _OPTIMIZER_FILE).items():
-                name, _, moment = key.rpartition(":")
-                self.optimizer.state[parameters[name]][moment] = value
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"{newest}: damaged checkpoint ({error}); delete it to start again") from None
-        print(f"resumed at step {self.step}", file=sys.stderr)
+        kept = checkpoints(self.output)
+        if kept:
+            restore(kept[-1], self.model.net, self.optimizer)
+            self.step = int(read_state(kept[-1])["step"])
+            print(f"resumed at step {self.step}", file=sys.stderr)
 
     def finish(self) -> Path:
         """Write the model directory `final`, its bias chosen on the dev texts, and `scores.json`; returns `final`."""

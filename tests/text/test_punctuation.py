@@ -56,7 +56,10 @@ def random_model(tiny_punctuation_dir: Path) -> PunctuationModel:
             parameter.add_(0.3 * torch.randn_like(parameter))
         for head in (model.net.marks, model.net.cases):
             head.weight.normal_()
-            head.bias.zero_()
+        for head, log_odds in zip(
+            (model.net.marks, model.net.cases), Punctuator(model).log_odds(random_words(400)), strict=True
+        ):
+            head.bias.sub_(log_odds.mean(dim=0))
     return dataclasses.replace(model, forms={"mcdonald": "McDonald", "mr": "Mr."})
 
 
