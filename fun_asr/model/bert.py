@@ -24,7 +24,7 @@ class BertConfig:
     num_layers: int = 4
     num_heads: int = 12
     ffn_dim: int = 1536
-    max_positions: int = 256
+    max_positions: int = 192
     """Most pieces of one text."""
 
     def __post_init__(self) -> None:
@@ -35,9 +35,9 @@ class BertConfig:
             raise ConfigError(f"num_layers must not be negative, and {self.num_heads} heads must divide {self.dim}")
 
 
-def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+def _product(linear: nn.Module, x: Tensor) -> Tensor:
     """The residual stream is float32 also where the matrices are bfloat16."""
-    result: Tensor = layer(x.to(layer.weight.dtype))
+    result: Tensor = linear(x.to(linear.weight.dtype) if isinstance(linear, nn.Linear) else x)
     return result
 
 
@@ -56,10 +56,10 @@ class BertBlock(nn.Module):
 
     def forward(self, x_BTD: Tensor, mask_B1TT: Tensor) -> Tensor:
         """One layer; the mask is True where a piece (third axis) may look at another (fourth)."""
-        q, k, v = _linear(self.qkv, x_BTD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = _product(self.qkv, x_BTD).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         attended_BHTd = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_B1TT)
-        x_BTD = self.attention_norm(x_BTD + _linear(self.out, attended_BHTd.transpose(1, 2).flatten(2)))
-        changed: Tensor = self.ffn_norm(x_BTD + _linear(self.down, F.gelu(_linear(self.up, x_BTD))))
+        x_BTD = self.attention_norm(x_BTD + _product(self.out, attended_BHTd.transpose(1, 2).flatten(2)))
+        changed: Tensor = self.ffn_norm(x_BTD + _product(self.down, F.gelu(_product(self.up, x_BTD))))
         return changed
 
 

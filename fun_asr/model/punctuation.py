@@ -22,6 +22,8 @@ from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.model.bert import BertConfig, BertEncoder
 from fun_asr.model.checkpoint import SCALE_SUFFIX, dequantize, quantize
 from fun_asr.model.config import from_mapping
+from fun_asr.model.precision import ComputeType
+from fun_asr.model.quantize import Int8Linear
 
 CONFIG_FILE, PIECES_FILE, WEIGHTS_FILE = "config.json", "pieces.json", "model.safetensors"
 
@@ -160,12 +162,12 @@ def save_punctuation(directory: Path, model: PunctuationModel, *, int8: bool = T
     (directory / PIECES_FILE).write_text(json.dumps(model.pieces, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def load_punctuation(directory: Path, dtype: torch.dtype = torch.float32) -> PunctuationModel:
+def load_punctuation(directory: Path, compute_type: ComputeType = ComputeType.FLOAT32) -> PunctuationModel:
     """Read a punctuation model, in evaluation mode.
 
     Arguments:
         directory: what `save_punctuation` wrote.
-        dtype: arithmetic of the encoder's matrix products.
+        compute_type: arithmetic of the encoder's matrix products.
 
     Raises:
         CheckpointError: when a file is missing or damaged, or the weights do not fit the configuration.
@@ -177,15 +179,26 @@ def load_punctuation(directory: Path, dtype: torch.dtype = torch.float32) -> Pun
         config = from_mapping(PunctuationConfig, values, str(directory / CONFIG_FILE))
         with torch.device("meta"):
             net = PunctuationNet(config)
-        net.load_state_dict(dequantize(load_file(directory / WEIGHTS_FILE)), assign=True)
+        stored = load_file(directory / WEIGHTS_FILE)
+        net.load_state_dict(dequantize(stored), assign=True)
         if len(pieces) != config.encoder.vocab_size:
             raise ConfigError(f"{len(pieces)} pieces, the configuration has {config.encoder.vocab_size}")
     except OSError as error:
         raise CheckpointError(f"{directory}: no punctuation model ({error.strerror or error})") from None
     except (ValueError, KeyError, AttributeError, TypeError, ConfigError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{directory}: damaged punctuation model ({' '.join(str(error).split())})") from None
-    for block in net.encoder.blocks:
-        for layer in block.children():
-            if isinstance(layer, nn.Linear):
-                layer.to(dtype)
+    if compute_type is not ComputeType.FLOAT32:
+        linears = {n: m for n, m in net.encoder.blocks.named_modules(prefix="encoder.blocks") if type(m) is nn.Linear}
+        for name, linear in linears.items():
+            net.set_submodule(name, _replaced(name, linear, stored, compute_type))
     return PunctuationModel(net.eval(), pieces, forms)
+
+
+def _replaced(name: str, linear: nn.Linear, stored: Mapping[str, Tensor], compute_type: ComputeType) -> nn.Module:
+    if compute_type is ComputeType.BFLOAT16:
+        return linear.to(torch.bfloat16)
+    weight = f"{name}.weight"
+    integers, scale = stored[weight], stored.get(weight + SCALE_SUFFIX)
+    if scale is None:
+        integers, scale = quantize(weight, integers)
+    return Int8Linear(integers, scale, linear.bias)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fun_asr.model.precision import bfloat16_is_fast
+from fun_asr.model.precision import resolve_compute_type
 from fun_asr.model.punctuation import (
     Case,
     Mark,
@@ -28,7 +28,7 @@ __all__ = ["Prediction", "Punctuator"]
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "punctuation"
 
-MARGIN = 32
+MARGIN = 24
 """Pieces that a window of a longer text shows the network on either side of the words that it gives results for."""
 ROWS = 16
 """Most windows computed at once."""
@@ -129,8 +129,8 @@ class Punctuator:
         Raises:
             CheckpointError: when the model is missing or damaged.
         """
-        fast = bfloat16_is_fast(torch.device("cpu"))
-        return cls(load_punctuation(directory or BUNDLED, torch.bfloat16 if fast else torch.float32))
+        compute_type = resolve_compute_type("auto", torch.device("cpu"))
+        return cls(load_punctuation(directory or BUNDLED, compute_type))
 
     def punctuate_text(self, text: str) -> str:
         """One text; its white space becomes single spaces where anything is restored.

@@ -43,9 +43,9 @@ class PunctuationBatch:
 class WindowOptions:
     """How text becomes windows."""
 
-    rows: int = 24
+    rows: int = 21
     """Windows in a batch."""
-    window: int = 256
+    window: int = 192
     """Pieces in a window."""
     short_rows: float = 0.3
     """Part of the windows that hold a few short texts: one to three sentences that follow each other, or lines."""

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fun_asr.errors import CheckpointError
+from fun_asr.model.precision import ComputeType
 from fun_asr.model.punctuation import (
     CONFIG_FILE,
     PIECES_FILE,
@@ -216,11 +217,14 @@ def test_a_damaged_model_is_named(random_model: PunctuationModel, tmp_path: Path
         load_punctuation(tmp_path)
 
 
-def test_bfloat16_gives_nearly_the_same(random_model: PunctuationModel, tmp_path: Path) -> None:
+@pytest.mark.parametrize("compute_type", [ComputeType.BFLOAT16, ComputeType.INT8])
+def test_faster_arithmetic_gives_nearly_the_same(
+    random_model: PunctuationModel, tmp_path: Path, compute_type: ComputeType
+) -> None:
     save_punctuation(tmp_path, random_model)
     words = random_words(100)
     exact, _ = Punctuator(load_punctuation(tmp_path)).log_odds(words)
-    rounded, _ = Punctuator(load_punctuation(tmp_path, torch.bfloat16)).log_odds(words)
+    rounded, _ = Punctuator(load_punctuation(tmp_path, compute_type)).log_odds(words)
     assert not torch.equal(exact, rounded)
     assert (exact - rounded).abs().mean() < 0.05 * exact.abs().mean()
 
