@@ -8,10 +8,13 @@ import torch
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
+from fun_asr.model.bert import BertConfig
 from fun_asr.model.checkpoint import CTC_TOKENIZER_FILE, TOKENIZER_FILE, save_model
 from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
 from fun_asr.model.fun_asr import FunASR
+from fun_asr.model.punctuation import PunctuationConfig, PunctuationModel, PunctuationNet, save_punctuation
 from fun_asr.text.tokenizer import train_ctc_tokenizer
+from fun_asr.text.wordpiece import SPECIAL_PIECES
 
 SPECIAL_TOKENS = ["endoftext", "startoftranscript", "en", "de", "zh", "transcribe", "notimestamps"]
 SENTENCES = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen jugs", "how vexing is that"]
@@ -49,4 +52,17 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.decoder.embedding.weight.mul_(0.2)
         model.ctc.vocabulary.bias[pieces.blank] = -100.0
     save_model(directory, config, model.state_dict(), [], int8=False)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_punctuation_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A punctuation model that has learnt nothing; its pieces are letters, digits and a few signs."""
+    directory = tmp_path_factory.mktemp("tiny-punctuation")
+    characters = [*string.ascii_lowercase, *string.digits, *".'-$"]
+    pieces = [*SPECIAL_PIECES, *characters, *(f"##{character}" for character in characters)]
+    encoder = BertConfig(vocab_size=len(pieces), dim=32, num_layers=2, num_heads=2, ffn_dim=64, max_positions=64)
+    torch.manual_seed(1)
+    net = PunctuationNet(PunctuationConfig(encoder=encoder))
+    save_punctuation(directory, PunctuationModel(net, pieces, {}), int8=False)
     return directory

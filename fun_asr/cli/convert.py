@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.group(short_help="Import Whisper weights, average models, give one new experts, shrink one to int8.")
+@click.group(short_help="Import Whisper or BERT weights, average models, give one new experts, shrink one to int8.")
 def convert() -> None:
     """Make model directories."""
 
@@ -48,6 +48,42 @@ def whisper(
     model = FunASR(model_config)
     load_ctranslate2(model, weights)
     save_model(output_dir, model_config, model.state_dict(), [], int8=False)
+    click.echo(output_dir)
+
+
+@convert.command()
+@click.argument("weights_dir", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=click.Path(path_type=Path))
+@click.option("--config", type=click.Path(path_type=Path), required=True, help="Config of train-punctuation (YAML).")
+@click.option("--layers", type=click.IntRange(min=0), default=4, show_default=True, help="Lowest layers to keep.")
+@click.option("--pieces", type=click.IntRange(min=1), default=6500, show_default=True, help="Pieces to keep.")
+@click.option("--positions", type=click.IntRange(min=1), default=192, show_default=True, help="Most pieces of a text.")
+@click.option("--seed", default=0, show_default=True, help="Of the heads' initialisation.")
+def bert(
+    weights_dir: Path, output_dir: Path, config: Path, layers: int, pieces: int, positions: int, seed: int
+) -> None:
+    """Make the punctuation model that train-punctuation starts from, of the uncased BERT in WEIGHTS_DIR.
+
+    WEIGHTS_DIR holds config.json, vocab.txt and model.safetensors. The pieces that the training texts of --config use
+    most are kept.
+    """
+    from collections import Counter
+
+    import torch
+
+    from fun_asr.convert.bert import punctuation_start
+    from fun_asr.model.config import load_yaml
+    from fun_asr.model.punctuation import save_punctuation
+    from fun_asr.training.punctuation import PunctuationTrainConfig
+    from fun_asr.training.punctuation_data import label_sentence
+    from fun_asr.training.punctuation_texts import Texts
+
+    values = load_yaml(PunctuationTrainConfig, config)
+    texts = Texts(values.texts, values.exclude, config.parent)
+    counts = Counter(word.word for line in (*texts.connected, *texts.alone) for word in label_sentence(line))
+    torch.manual_seed(seed)
+    model = punctuation_start(weights_dir, counts, num_layers=layers, num_pieces=pieces, max_positions=positions)
+    save_punctuation(output_dir, model, int8=False)
     click.echo(output_dir)
 
 

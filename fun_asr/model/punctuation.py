@@ -1,7 +1,6 @@
-"""The network that restores punctuation and case: word and affix vectors under a stack of gated convolutions.
+"""The network that restores punctuation and case: a BERT-shaped encoder with two heads over the words' last pieces.
 
-Each output sees a fixed number of words to either side (`PunctuationConfig.reach`), so a text of any length can be cut
-into windows that overlap by that much, with the same result. Shapes: B rows, T words, D width, A affixes of a word.
+Shapes: B rows, T pieces, D width.
 """
 
 from __future__ import annotations
@@ -9,28 +8,28 @@ from __future__ import annotations
 import json
 import os
 import re
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.model.bert import BertConfig, BertEncoder
 from fun_asr.model.checkpoint import SCALE_SUFFIX, dequantize, quantize
 from fun_asr.model.config import from_mapping
+from fun_asr.model.precision import ComputeType
+from fun_asr.model.quantize import Int8Linear
 
-CONFIG_FILE, WORDS_FILE, WEIGHTS_FILE = "config.json", "words.json", "model.safetensors"
+CONFIG_FILE, PIECES_FILE, WEIGHTS_FILE = "config.json", "pieces.json", "model.safetensors"
 
 PAUSE_EDGES = (0.05, 0.12, 0.25, 0.45, 0.8, 1.5)
 """Seconds between the classes of pauses; class 0 is an unknown pause."""
 
-_LONGEST_AFFIX = 4
 _DIGITS = re.compile(r"\d+")
 
 
@@ -72,38 +71,13 @@ def case_of(form: str) -> Case:
 class PunctuationConfig:
     """Sizes of the network, and what its outputs are read with."""
 
-    num_words: int = 24_000
-    """Words with a vector of their own."""
-    num_affixes: int = 8192
-    """Vectors that beginnings and ends of words are hashed to."""
-    embedding_dim: int = 128
-    dim: int = 160
-    kernel: int = 3
-    dilations: tuple[int, ...] = (1, 2, 4, 8, 2, 1)
-    """One a layer: words between the words that its convolution sees."""
+    encoder: BertConfig
     mark_bias: tuple[float, ...] = (0.0,) * 5
     """Added to the log-probabilities of no mark, comma, full stop, question mark and exclamation mark."""
 
     def __post_init__(self) -> None:
-        for name in ("num_words", "num_affixes", "embedding_dim", "dim", "kernel"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.kernel % 2 == 0:
-            raise ConfigError(f"kernel must be odd, got {self.kernel}")
-        if not all(isinstance(d, int) and d > 0 for d in self.dilations):
-            raise ConfigError(f"dilations must be positive integers, got {list(self.dilations)}")
         if len(self.mark_bias) != 5:
             raise ConfigError(f"mark_bias needs 5 numbers, got {len(self.mark_bias)}")
-
-    @property
-    def step(self) -> int:
-        """The farthest word that one layer sees: as many masked positions part two texts in one row."""
-        return self.kernel // 2 * max(self.dilations, default=0)
-
-    @property
-    def reach(self) -> int:
-        """The farthest word that an output depends on."""
-        return self.kernel // 2 * sum(self.dilations)
 
 
 def plain(word: str) -> str:
@@ -115,91 +89,31 @@ def plain(word: str) -> str:
     return _DIGITS.sub("0", word.lower().replace("’", "'"))
 
 
-class WordFeatures:
-    """Numbers of words: their own, 0 where they have none, and those of their beginnings and ends.
-
-    Arguments:
-        words: the words with a number, which is their place, counted from 1.
-        num_affixes: affixes are hashed to this many numbers.
-    """
-
-    def __init__(self, words: Sequence[str], num_affixes: int) -> None:
-        self._numbers = {word: number for number, word in enumerate(words, start=1)}
-        self._num_affixes = num_affixes
-
-    def __call__(self, words: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Words as `plain` gives them -> their numbers, int64 `[N]`, and affixes', int64 `[N, A]`."""
-        numbers = torch.tensor([self._numbers.get(word, 0) for word in words], dtype=torch.int64)
-        affixes = torch.tensor([self._affixes(word) for word in words], dtype=torch.int64)
-        return numbers, affixes.view(len(words), 2 * _LONGEST_AFFIX)
-
-    def _affixes(self, word: str) -> list[int]:
-        lengths = range(1, _LONGEST_AFFIX + 1)
-        affixes = [f"{n}<{word[:n]}" for n in lengths] + [f"{n}>{word[-n:]}" for n in lengths]
-        return [zlib.crc32(affix.encode()) % self._num_affixes for affix in affixes]
-
-
-class GatedConvolution(nn.Module):
-    """A residual convolution over words with gated linear units (Dauphin et al. 2017), as one matrix product."""
-
-    def __init__(self, dim: int, kernel: int, dilation: int) -> None:
-        super().__init__()
-        self.kernel, self.dilation = kernel, dilation
-        self.norm = nn.LayerNorm(dim)
-        self.linear = nn.Linear(kernel * dim, 2 * dim)
-
-    def forward(self, x_BTD: Tensor, mask_BT1: Tensor) -> Tensor:
-        """Words where the mask is 0 are nothing to their neighbours."""
-        length, side = x_BTD.shape[1], self.kernel // 2 * self.dilation
-        padded = F.pad(self.norm(x_BTD) * mask_BT1, (0, 0, side, side))
-        shifted = [padded[:, k * self.dilation : k * self.dilation + length] for k in range(self.kernel)]
-        changed: Tensor = F.glu(self.linear(torch.cat(shifted, dim=-1)), dim=-1)
-        return x_BTD + changed
-
-
 class PunctuationNet(nn.Module):
-    """Bare words in, log-odds of the mark after each and of its case out."""
-
-    word_dropout = 0.08
-    """Part of the words that training takes for unknown ones, so that their affixes learn to speak for them."""
+    """Bare words in, log-odds of the mark after each and of its case out, both read at its last piece."""
 
     def __init__(self, config: PunctuationConfig) -> None:
         super().__init__()
         self.config = config
-        dim = config.dim
-        self.words = nn.Embedding(config.num_words + 1, config.embedding_dim)
-        self.affixes = nn.EmbeddingBag(config.num_affixes, config.embedding_dim, mode="mean")
+        dim = config.encoder.dim
+        self.encoder = BertEncoder(config.encoder)
         self.pauses = nn.Embedding(len(PAUSE_EDGES) + 2, dim)
-        self.input = nn.Linear(config.embedding_dim, dim)
-        self.dropout = nn.Dropout(0.2)
-        self.layers = nn.ModuleList(GatedConvolution(dim, config.kernel, d) for d in config.dilations)
-        self.norm = nn.LayerNorm(dim)
+        self.dropout = nn.Dropout(0.1)
         self.marks = nn.Linear(dim, len(Mark))
-        self.cases = nn.Linear(2 * dim, len(Case))
-        nn.init.normal_(self.words.weight, std=0.1)
-        nn.init.normal_(self.affixes.weight, std=0.1)
+        self.cases = nn.Linear(dim, len(Case))
         nn.init.zeros_(self.pauses.weight)
 
     def forward(
-        self, numbers_BT: Tensor, affixes_BTA: Tensor, pauses_BT: Tensor, mask_BT: Tensor
+        self, pieces_BT: Tensor, positions_BT: Tensor, texts_BT: Tensor, pauses_BT: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Log-odds of `Mark`, `[B, T, 7]`, and of `Case`, `[B, T, 4]`.
 
         Arguments:
-            numbers_BT, affixes_BTA: of `WordFeatures`.
-            pauses_BT: classes of the pauses after the words, of `pause_classes`.
-            mask_BT: 1 for words, 0 for padding, float.
+            pieces_BT, positions_BT, texts_BT: as for `BertEncoder`.
+            pauses_BT: classes of the pauses after the pieces, of `pause_classes`; 0 inside a word.
         """
-        if self.training:
-            numbers_BT = numbers_BT * (torch.rand(numbers_BT.shape, device=numbers_BT.device) >= self.word_dropout)
-        mask_BT1 = mask_BT.unsqueeze(-1)
-        affixes = self.affixes(affixes_BTA.flatten(0, 1)).view(*numbers_BT.shape, -1)
-        read = self.dropout(self.input(self.words(numbers_BT) + 2 * affixes)) + self.pauses(pauses_BT)
-        x_BTD = read
-        for layer in self.layers:
-            x_BTD = layer(x_BTD, mask_BT1)
-        x_BTD = self.norm(x_BTD)
-        return self.marks(x_BTD), self.cases(torch.cat([read, x_BTD], dim=-1))
+        x_BTD = self.dropout(self.encoder(pieces_BT, positions_BT, texts_BT, self.pauses(pauses_BT)))
+        return self.marks(x_BTD), self.cases(x_BTD)
 
 
 def pause_classes(pauses: Tensor) -> Tensor:
@@ -216,47 +130,75 @@ def merge_marks(log_odds: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class PunctuationModel:
-    """A network with the words it knows."""
+    """A network with the pieces of words it knows."""
 
     net: PunctuationNet
-    words: list[str]
+    pieces: list[str]
+    """The WordPiece vocabulary."""
     forms: Mapping[str, str]
     """Words of mixed case as they are written: mcdonald -> McDonald."""
 
 
-def save_punctuation(directory: Path, model: PunctuationModel) -> None:
-    """Write a directory that `load_punctuation` reads; matrices become int8 with one scale a row."""
+def save_punctuation(directory: Path, model: PunctuationModel, *, int8: bool = True) -> None:
+    """Write a directory that `load_punctuation` reads.
+
+    Arguments:
+        directory: created if missing.
+        model: what to write.
+        int8: store matrices as int8 with one scale a row instead of float32.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     stored: dict[str, Tensor] = {}
     for name, tensor in model.net.state_dict().items():
-        if tensor.dim() < 2:
-            stored[name] = tensor.float().contiguous()
-            continue
-        stored[name], stored[name + SCALE_SUFFIX] = quantize(name, tensor.float().contiguous())
+        stored[name] = tensor.float().contiguous()
+        if int8 and tensor.dim() > 1:
+            stored[name], stored[name + SCALE_SUFFIX] = quantize(name, stored[name])
     path = directory / WEIGHTS_FILE
     save_file(stored, path.with_suffix(".tmp"))
     path.with_suffix(".tmp").chmod(0o644)  # the library writes files that only their owner may read
     os.replace(path.with_suffix(".tmp"), path)
     values = {**asdict(model.net.config), "forms": dict(sorted(model.forms.items()))}
     (directory / CONFIG_FILE).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (directory / WORDS_FILE).write_text(json.dumps(model.words, ensure_ascii=False) + "\n", encoding="utf-8")
+    (directory / PIECES_FILE).write_text(json.dumps(model.pieces, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def load_punctuation(directory: Path) -> PunctuationModel:
+def load_punctuation(directory: Path, compute_type: ComputeType = ComputeType.FLOAT32) -> PunctuationModel:
     """Read a punctuation model, in evaluation mode.
+
+    Arguments:
+        directory: what `save_punctuation` wrote.
+        compute_type: arithmetic of the encoder's matrix products.
 
     Raises:
         CheckpointError: when a file is missing or damaged, or the weights do not fit the configuration.
     """
     try:
         values = json.loads((directory / CONFIG_FILE).read_text(encoding="utf-8"))
-        words = json.loads((directory / WORDS_FILE).read_text(encoding="utf-8"))
+        pieces = json.loads((directory / PIECES_FILE).read_text(encoding="utf-8"))
         forms = values.pop("forms")
         config = from_mapping(PunctuationConfig, values, str(directory / CONFIG_FILE))
-        net = PunctuationNet(config)
-        net.load_state_dict(dequantize(load_file(directory / WEIGHTS_FILE)), assign=True)
+        with torch.device("meta"):
+            net = PunctuationNet(config)
+        stored = load_file(directory / WEIGHTS_FILE)
+        net.load_state_dict(dequantize(stored), assign=True)
+        if len(pieces) != config.encoder.vocab_size:
+            raise ConfigError(f"{len(pieces)} pieces, the configuration has {config.encoder.vocab_size}")
     except OSError as error:
         raise CheckpointError(f"{directory}: no punctuation model ({error.strerror or error})") from None
-    except (ValueError, KeyError, AttributeError, ConfigError, SafetensorError, RuntimeError) as error:
+    except (ValueError, KeyError, AttributeError, TypeError, ConfigError, SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{directory}: damaged punctuation model ({' '.join(str(error).split())})") from None
-    return PunctuationModel(net.eval(), words, forms)
+    if compute_type is not ComputeType.FLOAT32:
+        linears = {n: m for n, m in net.encoder.blocks.named_modules(prefix="encoder.blocks") if type(m) is nn.Linear}
+        for name, linear in linears.items():
+            net.set_submodule(name, _replaced(name, linear, stored, compute_type))
+    return PunctuationModel(net.eval(), pieces, forms)
+
+
+def _replaced(name: str, linear: nn.Linear, stored: Mapping[str, Tensor], compute_type: ComputeType) -> nn.Module:
+    if compute_type is ComputeType.BFLOAT16:
+        return linear.to(torch.bfloat16)
+    weight = f"{name}.weight"
+    integers, scale = stored[weight], stored.get(weight + SCALE_SUFFIX)
+    if scale is None:
+        integers, scale = quantize(weight, integers)
+    return Int8Linear(integers, scale, linear.bias)

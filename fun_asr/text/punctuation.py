@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fun_asr.model.precision import resolve_compute_type
 from fun_asr.model.punctuation import (
     Case,
     Mark,
     PunctuationModel,
-    WordFeatures,
     load_punctuation,
     merge_marks,
     pause_classes,
     plain,
 )
+from fun_asr.text.wordpiece import WordPieceTokenizer, WordTypes
 
 __all__ = ["Prediction", "Punctuator"]
 
 BUNDLED = Path(__file__).parent.parent / "assets" / "punctuation"
 
-WINDOW = 512
-"""Words that one row of the network's input gives results for."""
+MARGIN = 24
+"""Pieces that a window of a longer text shows the network on either side of the words that it gives results for."""
 ROWS = 16
-"""Most rows computed at once."""
+"""Most windows computed at once."""
 
 _SIGNS = {Mark.COMMA: ",", Mark.PERIOD: ".", Mark.QUESTION: "?", Mark.EXCLAMATION: "!"}
 _OUTSIDE = {Mark.QUESTION_INSIDE: Mark.QUESTION, Mark.EXCLAMATION_INSIDE: Mark.EXCLAMATION}
@@ -55,6 +58,59 @@ class _Part:
     after: str
 
 
+class _Text:
+    """Words taken apart, and what is there of marks and case."""
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.parts = [_Part(**match.groupdict()) for word in words if (match := _WORD.fullmatch(word))]
+        self.has_marks = any(_ANY_SIGN.search(part.after) for part in self.parts)
+        upper = any(c.isupper() for part in self.parts for c in part.core)
+        self.is_upper = upper and not any(c.islower() for part in self.parts for c in part.core)
+        self.has_case = upper and (self.has_marks or any(_shows_case(part.core) for part in self.parts))
+
+    @property
+    def is_formatted(self) -> bool:
+        """Whether there is nothing to restore."""
+        has_letters = any(c.isalnum() for part in self.parts for c in part.core)
+        return not has_letters or (self.has_marks and self.has_case)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Words `start` to `stop` of a text, of which those from `first` to `end` get results."""
+
+    start: int
+    first: int
+    end: int
+    stop: int
+
+
+def cut_windows(counts_N: npt.NDArray[np.int64], capacity: int, margin: int) -> list[Window]:
+    """Windows whose results join to those of the whole text.
+
+    Arguments:
+        counts_N: pieces of each word.
+        capacity: most pieces of a window.
+        margin: pieces wanted on either side of the results, but for the ends of the text.
+    """
+    ends_N = np.concatenate([[0], np.cumsum(counts_N)])
+    length = len(counts_N)
+    windows: list[Window] = []
+    first = 0
+    while first < length:
+        # The last window has room left over: it looks back as far as it can.
+        whole = int(np.searchsorted(ends_N, ends_N[length] - capacity))
+        before = int(np.searchsorted(ends_N, ends_N[first] - margin))
+        if whole <= before:
+            windows.append(Window(whole, first, length, length))
+            break
+        stop = int(np.searchsorted(ends_N, ends_N[before] + capacity, side="right")) - 1
+        end = max(first + 1, int(np.searchsorted(ends_N, ends_N[stop] - margin, side="right")) - 1)
+        windows.append(Window(before, first, end, max(stop, end)))
+        first = end
+    return windows
+
+
 class Punctuator:
     """Puts , . ? ! and capitals into bare English words.
 
@@ -64,7 +120,7 @@ class Punctuator:
 
     def __init__(self, model: PunctuationModel) -> None:
         self._net, self._forms = model.net, model.forms
-        self._features = WordFeatures(model.words, model.net.config.num_affixes)
+        self._tokenizer = WordPieceTokenizer(model.pieces)
 
     @classmethod
     def load(cls, directory: Path | None = None) -> Punctuator:
@@ -73,7 +129,8 @@ class Punctuator:
         Raises:
             CheckpointError: when the model is missing or damaged.
         """
-        return cls(load_punctuation(directory or BUNDLED))
+        compute_type = resolve_compute_type("auto", torch.device("cpu"))
+        return cls(load_punctuation(directory or BUNDLED, compute_type))
 
     def punctuate_text(self, text: str) -> str:
         """One text; its white space becomes single spaces where anything is restored.
@@ -98,24 +155,25 @@ class Punctuator:
         Raises:
             ValueError: when there are not as many pauses as words.
         """
-        parts = [_Part(**match.groupdict()) for word in words if (match := _WORD.fullmatch(word))]
-        has_marks = any(_ANY_SIGN.search(part.after) for part in parts)
-        upper = any(c.isupper() for part in parts for c in part.core)
-        lower = any(c.islower() for part in parts for c in part.core)
-        has_case = upper and (has_marks or any(_shows_case(part.core) for part in parts))
-        if not any(c.isalnum() for part in parts for c in part.core) or (has_marks and has_case):
+        text = _Text(words)
+        if text.is_formatted:
             return list(words)
-        prediction = self.predict([part.core for part in parts], pauses)
-        signs = ["" for _ in parts] if has_marks else [_SIGNS.get(_OUTSIDE.get(m, m), "") for m in prediction.marks]
-        starts = _starts_by_signs(parts) if has_marks else _starts_by_marks(prediction.marks)
-        punctuated = []
-        for part, sign, start, case in zip(parts, signs, starts, prediction.cases, strict=True):
-            core = part.core.lower() if upper and not lower else part.core
-            if not has_case or start:
+        return self.write(words, self.predict([part.core for part in text.parts], pauses))
+
+    def write(self, words: Sequence[str], prediction: Prediction) -> list[str]:
+        """Words with what a prediction says of them and they do not have yet."""
+        text = _Text(words)
+        marks = [_OUTSIDE.get(mark, mark) for mark in prediction.marks]
+        signs = ["" if text.has_marks else _SIGNS.get(mark, "") for mark in marks]
+        starts = _starts_by_signs(text.parts) if text.has_marks else _starts_by_marks(prediction.marks)
+        written = []
+        for part, sign, start, case in zip(text.parts, signs, starts, prediction.cases, strict=True):
+            core = part.core.lower() if text.is_upper else part.core
+            if not text.has_case or start:
                 core = self._cased(core, case, start=start)
             dotted = (part.after + sign).startswith(".") and core.endswith(".")
-            punctuated.append(part.before + core.removesuffix("." if dotted else "") + part.after + sign)
-        return punctuated
+            written.append(part.before + core.removesuffix("." if dotted else "") + part.after + sign)
+        return written
 
     def predict(self, words: Sequence[str], pauses: Sequence[float] | None = None) -> Prediction:
         """Marks and case of bare words.
@@ -139,33 +197,35 @@ class Punctuator:
 
     @torch.inference_mode()
     def log_odds(self, words: Sequence[str], pauses: Sequence[float] | None = None) -> tuple[Tensor, Tensor]:
-        """Log-odds of `Mark`, `[N, 7]`, and of `Case`, `[N, 4]`, computed in windows that overlap by the model's reach.
+        """Log-odds of `Mark`, `[N, 7]`, and of `Case`, `[N, 4]`, computed in windows that overlap.
 
         Arguments: as `punctuate`.
         """
         numbers: dict[str, int] = {}
-        types_N = torch.tensor([numbers.setdefault(plain(word), len(numbers)) for word in words])
-        numbers_U, affixes_UA = self._features(list(numbers))
-        pauses_N = pause_classes(torch.full((len(words),), -1.0) if pauses is None else torch.tensor(pauses))
+        types_N = np.array([numbers.setdefault(plain(word), len(numbers)) for word in words], dtype=np.int64)
+        types = WordTypes(self._tokenizer, list(numbers))
+        pauses_N = pause_classes(torch.full((len(words),), -1.0) if pauses is None else torch.tensor(pauses)).numpy()
+        windows = cut_windows(types.counts_U[types_N], self._net.config.encoder.max_positions - 2, MARGIN)
         marks, cases = [], []
-        for places_BT, mask_BT, results_BT in self._windows(len(words)):
-            types_BT = types_N[places_BT]
-            marks_BTM, cases_BTC = self._net(
-                numbers_U[types_BT], affixes_UA[types_BT], pauses_N[places_BT], mask_BT.float()
-            )
-            marks.append(marks_BTM[results_BT])
-            cases.append(cases_BTC[results_BT])
+        for first in range(0, len(windows), ROWS):
+            rows = windows[first : first + ROWS]
+            laid = [types.lay_out(types_N[window.start : window.stop]) for window in rows]
+            shape = (len(rows), max(len(pieces) for pieces, _ in laid) + 2)
+            pieces_BT = np.full(shape, self._tokenizer.pad)
+            pauses_BT, texts_BT = np.zeros(shape, dtype=np.int64), np.ones(shape, dtype=np.int64)
+            places_B = []
+            for row, (window, (pieces, last)) in enumerate(zip(rows, laid, strict=True)):
+                pieces_BT[row, : len(pieces) + 2] = [self._tokenizer.cls, *pieces, self._tokenizer.sep]
+                pauses_BT[row, last + 1] = pauses_N[window.start : window.stop]
+                texts_BT[row, : len(pieces) + 2] = 0
+                places_B.append(last[window.first - window.start : window.end - window.start] + 1)
+            positions_BT = np.broadcast_to(np.arange(shape[1]), shape)
+            arrays = (pieces_BT, positions_BT, texts_BT, pauses_BT)
+            marks_BTM, cases_BTC = self._net(*(torch.from_numpy(array.copy()) for array in arrays))
+            for row, places in enumerate(places_B):
+                marks.append(marks_BTM[row, places])
+                cases.append(cases_BTC[row, places])
         return torch.cat(marks), torch.cat(cases)
-
-    def _windows(self, length: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Batches of windows: places of words, which of them are in the text, and which give results."""
-        reach = self._net.config.reach if length > WINDOW else 0
-        offsets_T = torch.arange(-reach, min(length, WINDOW) + reach)
-        for first in range(0, length, ROWS * WINDOW):
-            starts_B = torch.arange(first, min(length, first + ROWS * WINDOW), WINDOW)
-            places_BT = starts_B[:, None] + offsets_T
-            mask_BT = (places_BT >= 0) & (places_BT < length)
-            yield places_BT.clamp(0, length - 1), mask_BT, mask_BT & (offsets_T >= 0) & (offsets_T < WINDOW)
 
     def _cased(self, word: str, case: Case, *, start: bool) -> str:
         if any(c.isupper() for c in word) or (case is Case.LOWER and not start):

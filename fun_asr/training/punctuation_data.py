@@ -46,6 +46,8 @@ class LabelledWord(NamedTuple):
     mark: Mark
     case: int
     """A `Case`, or `UNKNOWN_CASE`."""
+    signs: str
+    """What stood after it: ”; for one."""
 
 
 def label_sentence(sentence: str) -> list[LabelledWord]:
@@ -75,7 +77,7 @@ def label_sentence(sentence: str) -> list[LabelledWord]:
         mark = _mark(signs[i], forms[i + 1] if i + 1 < len(forms) else None)
         title = TITLES.get(form.lower()) if form[0].isupper() else None
         case = UNKNOWN_CASE if starts or quoted[i] else Case.MIXED if title else case_of(form)
-        labelled.append(LabelledWord(plain(form), title or form, mark, case))
+        labelled.append(LabelledWord(plain(form), title or form, mark, case, signs[i]))
         # After a semicolon the next word has kept the case that it has inside a sentence.
         starts = mark in (Mark.PERIOD, Mark.QUESTION, Mark.EXCLAMATION) and ";" not in signs[i]
     return labelled
@@ -139,7 +141,7 @@ def label_text(connected: Iterable[str], alone: Iterable[str] = ()) -> LabelledT
     for sentences in (connected, alone):
         for sentence in sentences:
             starts.append(len(words))
-            for word, form, mark, case in label_sentence(sentence):
+            for word, form, mark, case, _ in label_sentence(sentence):
                 words.append(numbers.setdefault(word, len(numbers)))
                 marks.append(mark)
                 cases.append(case)

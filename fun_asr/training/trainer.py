@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import math
-import os
 import shutil
 import sys
 import time
@@ -15,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fun_asr.audio.decode import decode
 from fun_asr.convert.whisper import NEW_MODULES
 from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import generate
-from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.errors import ConfigError
 from fun_asr.model.checkpoint import (
     CTC_TOKENIZER_FILE,
     TOKENIZER_FILE,
@@ -35,12 +32,20 @@ from fun_asr.model.checkpoint import (
 )
 from fun_asr.model.precision import bfloat16_is_fast
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.training.checkpoints import (
+    MODEL_FILE,
+    OPTIMIZER_FILE,
+    checkpoints,
+    read_state,
+    read_tensors,
+    restore,
+    write_checkpoint,
+)
 from fun_asr.training.config import FEWEST_KEPT_PER_REPLAY, OptimizerConfig, Source, TrainConfig
 from fun_asr.training.data import Batch, Collator, Loader, Utterance, plan_epoch, read_manifest
 from fun_asr.training.losses import joint_loss
 from fun_asr.training.replay import EncodedReplay
 
-MODEL_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.safetensors", "state.json"
 REPLAY_FILE = "replay.safetensors"
 
 
@@ -231,17 +236,6 @@ class Trainer:
 
     def save_checkpoint(self) -> None:
         """Write the state of the run; the folder appears whole or not at all, older ones keep only their weights."""
-        folder = self.output / f"checkpoint-{self.step:07d}"
-        unfinished = folder.with_suffix(".tmp")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir()
-        save_file(self.model.state_dict(), unfinished / MODEL_FILE)
-        moments: dict[str, Tensor] = {}
-        for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state.get(parameter, {}).items():
-                moments[f"{name}:{key}"] = value
-        save_file(moments, unfinished / OPTIMIZER_FILE)
-        save_file(self.replay.state_dict(), unfinished / REPLAY_FILE)
         state = {
             "init": self.config.init,
             "step": self.step,
@@ -249,54 +243,42 @@ class Trainer:
             "position": self.position,
             "seconds": self.seconds,
         }
-        (unfinished / STATE_FILE).write_text(json.dumps(state))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(unfinished, folder)
-        kept = self._checkpoints()
+        others = {REPLAY_FILE: self.replay.state_dict()}
+        write_checkpoint(self.output, self.step, self.model, self.optimizer, state, others)
+        kept = checkpoints(self.output)
         for old in kept[:-1]:
             (old / OPTIMIZER_FILE).unlink(missing_ok=True)
             (old / REPLAY_FILE).unlink(missing_ok=True)
         for old in kept[: -self.config.average]:
             shutil.rmtree(old)
 
-    def _checkpoints(self) -> list[Path]:
-        return sorted(path for path in self.output.glob("checkpoint-*") if path.suffix != ".tmp")
-
     def _resume(self) -> None:
-        checkpoints = self._checkpoints()
-        if not checkpoints:
+        kept = checkpoints(self.output)
+        if not kept:
             return
-        newest = checkpoints[-1]
-        try:
-            state = json.loads((newest / STATE_FILE).read_text())
-            if state.get("init", self.config.init) != self.config.init:
-                raise ConfigError(
-                    f"{self.output}: holds a run that started from {state['init']}, not from {self.config.init}; "
-                    "name another output_dir"
-                )
-            self.model.load_state_dict(load_file(newest / MODEL_FILE))
-            moments = load_file(newest / OPTIMIZER_FILE)
-            self.replay.load_state_dict(load_file(newest / REPLAY_FILE))
-            self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
-            self.seconds = state["seconds"]
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise CheckpointError(f"{newest}: damaged checkpoint ({error}); delete it to resume before it") from None
-        parameters = dict(self.model.named_parameters())
-        for key, value in moments.items():
-            name, _, moment = key.rpartition(":")
-            self.optimizer.state[parameters[name]][moment] = value.to(parameters[name].device if value.dim() else "cpu")
+        newest = kept[-1]
+        state = read_state(newest)
+        if state.get("init", self.config.init) != self.config.init:
+            raise ConfigError(
+                f"{self.output}: holds a run that started from {state['init']}, not from {self.config.init}; "
+                "name another output_dir"
+            )
+        restore(newest, self.model, self.optimizer)
+        self.replay.load_state_dict(read_tensors(newest, REPLAY_FILE))
+        self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
+        self.seconds = state["seconds"]
         print(f"resuming {newest} at step {self.step}", file=sys.stderr, flush=True)
 
     def finish(self) -> Path:
         """Average the kept checkpoints, measure and write them as a float32 model directory `final`."""
-        checkpoints = self._checkpoints()
+        kept = checkpoints(self.output)
         total: dict[str, Tensor] = {}
-        for path in checkpoints:
-            for name, tensor in load_file(path / MODEL_FILE).items():
+        for path in kept:
+            for name, tensor in read_tensors(path, MODEL_FILE).items():
                 total[name] = total[name] + tensor if name in total else tensor.clone()
-        mean = {name: (t / len(checkpoints)).to(t.dtype) for name, t in total.items()}
+        mean = {name: (t / len(kept)).to(t.dtype) for name, t in total.items()}
         self.model.load_state_dict(mean)
-        print(f"averaged {len(checkpoints)} checkpoints", file=sys.stderr, flush=True)
+        print(f"averaged {len(kept)} checkpoints", file=sys.stderr, flush=True)
         self._measure()
         final = self.output / "final"
         save_model(final, self.model.config, self.model.state_dict(), self.companion_files, int8=False)

@@ -38,15 +38,14 @@ def test_a_missing_model_is_named(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
+def config(tmp_path: Path, tiny_punctuation_dir: Path) -> Path:
     (tmp_path / "book.txt").write_text("Who is it?\nIt is Anna, of course.\nCome in!\n" * 20, encoding="utf-8")
     values = {
         "output_dir": "run",
         "texts": [{"path": "book.txt", "dev": ["1-6"], "test": ["7-12"]}],
-        "model": {"num_words": 20, "num_affixes": 32, "embedding_dim": 8, "dim": 8, "dilations": [1]},
+        "init": str(tiny_punctuation_dir),
+        "windows": {"rows": 2, "window": 40},
         "steps": 3,
-        "rows": 2,
-        "window": 16,
     }
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(values))
     return tmp_path / "train.yaml"
