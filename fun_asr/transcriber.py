@@ -1,4 +1,4 @@
-"""The one path from audio to text: decode, segment, batch, encode, guard, decode tokens, assemble transcripts."""
+"""The one path from audio to text: decode, segment, pool, recognise in batches, assemble transcripts in order."""
 
 from __future__ import annotations
 
@@ -7,31 +7,21 @@ import ctypes
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from fun_asr.audio.decode import SAMPLE_RATE
-from fun_asr.audio.features import log_mel
 from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, default_workers, read_segments
-from fun_asr.audio.segment import Span
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
 from fun_asr.bundled import BUNDLED_MODEL
-from fun_asr.decoding import ctc
-from fun_asr.decoding.drafts import Draft, find_words
-from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
-from fun_asr.decoding.guard import BLOCKED_NGRAM, has_speech, is_silent, without_loops
-from fun_asr.decoding.hotwords import Hotwords, HotwordTree
+from fun_asr.decoding.guard import is_silent
+from fun_asr.decoding.hotwords import Hotwords
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.pool import SegmentPool
-from fun_asr.decoding.rescore import best_hypothesis
-from fun_asr.decoding.words import WrittenWord, written_words
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
 from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
@@ -39,11 +29,11 @@ from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.precision import resolve_compute_type, resolve_device
 from fun_asr.model.quantize import load_network
 from fun_asr.model.routing_stats import LayerRouting, collect_routing
+from fun_asr.recogniser import Decoding, RecogniserOptions, SegmentRecogniser
 from fun_asr.recording import FinishedSegment, RecordingState
 from fun_asr.text.hotwords import Hotword, checked_hotwords
-from fun_asr.text.punctuation import Punctuator
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
-from fun_asr.transcript import Transcript, TranscriptionFailure, Word
+from fun_asr.transcript import Transcript, TranscriptionFailure
 
 __all__ = ["Result", "Transcriber", "load_model"]
 
@@ -53,11 +43,6 @@ POOL_BATCHES = 16
 KEPT_PRIMITIVES = 16  # compiled oneDNN operations: the layers of one batch share theirs
 PADDED_SECONDS_ON_CPU = 240.0  # of a batch: more makes the caches miss, not the products faster
 
-DEFAULT_BEAM = 3  # by bin/benchmark: a sixth fewer errors than greedy search on Common Voice, little slower
-BEAM_MARGIN = 2.0  # nats: a third fewer hypotheses, the words of the dev sets unchanged
-CTC_LANGUAGE = "en"  # of the CTC head's vocabulary: only its words have times
-
-Decoding = Literal["generate", "ctc"]
 Result = Transcript | TranscriptionFailure
 Progress = Callable[[float], object]
 Phrases = Iterable[str | tuple[str, float]]
@@ -105,14 +90,10 @@ def load_model(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Options:
-    decoding: Decoding
-    beam_size: int | None
+class _Options(RecogniserOptions):
+    """What a caller chose, checked."""
+
     batch_size: int
-    word_times: bool
-    punctuation: bool
-    itn: bool
-    hotwords: Hotwords | None
     on_progress: Progress | None = None
 
     def __post_init__(self) -> None:
@@ -122,11 +103,6 @@ class _Options:
             raise ConfigError("beam_size belongs to decoding 'generate'")
         if self.width < 1 or self.batch_size < 1:
             raise ConfigError(f"beam_size and batch_size must be at least 1, got {self.width} and {self.batch_size}")
-
-    @property
-    def width(self) -> int:
-        """Of the beam."""
-        return DEFAULT_BEAM if self.beam_size is None else self.beam_size
 
 
 class Transcriber:
@@ -149,7 +125,7 @@ class Transcriber:
         self._ctc_tokenizer = ctc_tokenizer
         self._device = device
         self._detector = detector
-        self._language_model = language_model
+        self._recogniser = SegmentRecogniser(network, tokenizer, ctc_tokenizer, device, language_model)
         # Of the last call: a list of thousands takes a second to spell, and most callers have one list.
         self._known_hotwords: tuple[tuple[Hotword, ...], Hotwords] | None = None
         self._segment_seconds = min(SEGMENT_SECONDS, network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
@@ -335,7 +311,10 @@ class Transcriber:
             if pool:
                 undetected = self._undetected(recordings) if options.decoding == "generate" else frozenset()
                 batch = pool.take(undetected)
-                self._recognise(batch, recordings, options)
+                owners = [recordings[segment.recording] for segment in batch]
+                for owner, done in zip(owners, self._recogniser.recognise(batch, owners, options), strict=True):
+                    owner.pending -= 1
+                    owner.finished.append(done)
                 _return_free_memory()
                 _report(options, sum(segment.span.seconds for segment in batch))
             yield from ready()
@@ -361,160 +340,6 @@ class Transcriber:
         else:
             recording.pending += 1
             pool.add(event)
-
-    @torch.inference_mode()
-    def _recognise(self, batch: list[AudioSegment], recordings: dict[int, RecordingState], options: _Options) -> None:
-        """Recognise a batch in one run of the encoder and note the texts in their recordings."""
-        config = self._network.config
-        features, lengths_B = log_mel(
-            [segment.samples for segment in batch], n_mels=config.encoder.n_mels, device=self._device
-        )
-        encoded, lengths_B = self._network.encode(features, lengths_B)
-        log_probs, ctc_lengths_B = self._network.ctc(encoded, lengths_B)
-        blank = self._ctc_tokenizer.blank
-        heard = [b for b, speech in enumerate(has_speech(log_probs, ctc_lengths_B, blank)) if speech]
-        frames = [row[:length] for row, length in zip(log_probs, ctc_lengths_B.tolist(), strict=True)]
-        drafts: dict[int, Draft] = {}
-        if options.decoding == "ctc":
-            hypotheses = self._search_ctc(log_probs, ctc_lengths_B, frames, options.hotwords)
-            best_BJ = log_probs.amax(dim=-1).cpu()
-            for b in heard:
-                score = best_BJ[b, : int(ctc_lengths_B[b])].mean()
-                words = self._ctc_tokenizer.decode(hypotheses[b]).split()
-                drafts[b] = Draft([WrittenWord(word) for word in words], float(score))
-        elif heard:
-            drafts = self._generate(encoded, lengths_B, frames, heard, batch, recordings, options)
-        self._find_words(drafts, log_probs, ctc_lengths_B, batch, recordings, options)
-        for b, segment in enumerate(batch):
-            recording = recordings[segment.recording]
-            recording.pending -= 1
-            recording.finished.append(self._finished(segment.span, drafts.get(b), recording, options))
-
-    def _find_words(
-        self,
-        drafts: dict[int, Draft],
-        log_probs: Tensor,
-        ctc_lengths_B: Tensor,
-        batch: list[AudioSegment],
-        recordings: dict[int, RecordingState],
-        options: _Options,
-    ) -> None:
-        """Find the words of the drafts in CTC's language."""
-        if options.decoding == "ctc":
-            known = [b for b, draft in drafts.items() if draft.words and options.word_times]
-        else:
-            # Also where no times are asked for: the guard needs them.
-            languages = {b: recordings[batch[b].recording].language for b in drafts}
-            known = [b for b, draft in drafts.items() if draft.words and languages[b] == CTC_LANGUAGE]
-        find_words(
-            [drafts[b] for b in known],
-            [log_probs[b, : int(ctc_lengths_B[b])].cpu().numpy() for b in known],
-            [batch[b].samples for b in known],
-            self._ctc_tokenizer,
-        )
-
-    def _finished(
-        self, span: Span, draft: Draft | None, recording: RecordingState, options: _Options
-    ) -> FinishedSegment:
-        """The segment's result; the recording counts what the guard did."""
-        if draft is None or not draft.words:
-            recording.silent_segments += 1
-        if draft is None:
-            return FinishedSegment(span)
-        recording.loops += draft.looped
-        recording.cut_words += draft.cut_words
-        by_ctc = options.decoding == "ctc"
-        punctuator = self._punctuator if by_ctc and options.punctuation else None
-        written = draft.formatted(CTC_LANGUAGE if by_ctc else recording.language, punctuator, itn=options.itn)
-        words: tuple[Word, ...] = ()
-        if written.timed is not None and options.word_times:
-            recording.word_times = True
-            words = written.words_from(span.start, SAMPLE_RATE)
-        score = draft.score if draft.words else None
-        return FinishedSegment(span, written.text, draft.text, score, words)
-
-    @cached_property
-    def _punctuator(self) -> Punctuator:
-        return Punctuator.load()
-
-    def _search_ctc(
-        self, log_probs: Tensor, lengths_B: Tensor, frames: list[Tensor], hotwords: Hotwords | None
-    ) -> list[list[int]]:
-        """The CTC head's own tokens of each segment."""
-        blank, model = self._ctc_tokenizer.blank, self._language_model
-        if model is None and hotwords is None:
-            return ctc.greedy(log_probs, lengths_B, blank)
-        trees = [None if hotwords is None else hotwords.ctc_tree(row.cpu().numpy()) for row in frames]
-        return [ctc.prefix_search(row, blank, model, hotwords=tree) for row, tree in zip(frames, trees, strict=True)]
-
-    def _generate(
-        self,
-        encoded: Tensor,
-        lengths_B: Tensor,
-        frames: list[Tensor],
-        heard: list[int],
-        batch: list[AudioSegment],
-        recordings: dict[int, RecordingState],
-        options: _Options,
-    ) -> dict[int, Draft]:
-        """Drafts of the segments `heard` of a batch; their recordings learn their language."""
-        if len(heard) < len(batch):
-            rows = torch.tensor(heard, device=self._device)
-            lengths_B = lengths_B[rows]
-            encoded = encoded[rows, : int(lengths_B.max())]
-        owners = [recordings[batch[b].recording] for b in heard]
-        generate_options = GenerateOptions(
-            beam_size=options.width, margin=BEAM_MARGIN, suppress=self._tokenizer.captions
-        )
-        if options.hotwords is not None:
-            trees = self._trees(options.hotwords, encoded, lengths_B, [frames[b] for b in heard], owners)
-            generate_options = replace(generate_options, hotwords=trees)
-
-        def decode(places: list[int], generate_options: GenerateOptions) -> list[Hypothesis]:
-            languages = [owners[place].language for place in places]
-            rows = torch.tensor(places, device=self._device)
-            memory = encoded[rows] if len(places) < len(heard) else encoded
-            return generate(
-                self._network.decoder, memory, lengths_B[rows], self._tokenizer, languages, generate_options
-            )
-
-        hypotheses = decode(list(range(len(heard))), generate_options)
-        chosen = []
-        for owner, hypothesis in zip(owners, hypotheses, strict=True):
-            if owner.language is None:
-                owner.language = hypothesis.language
-                owner.language_probability = hypothesis.language_probability
-            if self._language_model is not None and owner.language == CTC_LANGUAGE:
-                hypothesis = best_hypothesis(hypothesis, self._language_model, self._tokenizer, self._ctc_tokenizer)
-            chosen.append(hypothesis)
-        # Without hotwords: one may be what was repeated.
-        again = replace(generate_options, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM, hotwords=None)
-        hypotheses, looped = without_loops(chosen, lambda places: decode(places, again))
-        return {
-            b: Draft(written_words(self._tokenizer, found.tokens, found.log_probs), found.score, had_loop)
-            for b, found, had_loop in zip(heard, hypotheses, looped, strict=True)
-        }
-
-    def _trees(
-        self,
-        hotwords: Hotwords,
-        encoded: Tensor,
-        lengths_B: Tensor,
-        frames: list[Tensor],
-        owners: list[RecordingState],
-    ) -> list[HotwordTree | None]:
-        """The hotwords for each segment; its recording's language is found first, as not all have the same phrases."""
-        unknown = [place for place, owner in enumerate(owners) if owner.language is None]
-        if unknown:
-            rows = torch.tensor(unknown, device=self._device)
-            ranked = detect_languages(self._network.decoder, encoded[rows], lengths_B[rows], self._tokenizer)
-            for place, probabilities in zip(unknown, ranked, strict=True):
-                if owners[place].language is None:
-                    owners[place].language, owners[place].language_probability = next(iter(probabilities.items()))
-        return [
-            hotwords.decoder_tree(row.cpu().numpy() if owner.language == CTC_LANGUAGE else None)
-            for row, owner in zip(frames, owners, strict=True)
-        ]
 
 
 def _return_free_memory() -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from fun_asr.batch.engine import Engine, Recognition
     from fun_asr.batch.runner import Summary
     from fun_asr.batch.writers import Writer
+    from fun_asr.recogniser import Decoding
     from fun_asr.text.hotwords import Hotword
-    from fun_asr.transcriber import Decoding
 
 
 @click.command(short_help="Transcribe folders and lists of recordings, resumable.")

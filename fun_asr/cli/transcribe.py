@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
     from fun_asr.batch.discover import Inputs
     from fun_asr.batch.writers import Writer
+    from fun_asr.recogniser import Decoding
     from fun_asr.text.hotwords import Hotword
-    from fun_asr.transcriber import Decoding, Result
+    from fun_asr.transcriber import Result
     from fun_asr.transcript import Transcript
 
 # What stops every file that is still to be written, and not only one with an odd name.

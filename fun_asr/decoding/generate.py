@@ -117,6 +117,36 @@ class _Beam:
         return [(row, partial) for row, partial in extended if partial.rank >= rank or partial.score >= score]
 
 
+@dataclass(frozen=True)
+class _Steps:
+    """The decoder's steps in a search, greedy or with a beam."""
+
+    decoder: Decoder
+    cache: DecoderCache
+    eot: int
+    suppress: Tensor
+    """Tokens never written, int64."""
+    suppress_first: Tensor
+    """Tokens never written first, those of `suppress` among them."""
+    bias: RowBias | None
+    """The hotwords'; None without any."""
+
+    def allowed(self, logits: Tensor, *, first: bool) -> Tensor:
+        """Logits `[R, V]` of the text tokens and the end of text, -inf for what is never written; `logits` change."""
+        return logits[:, : self.eot + 1].index_fill_(1, self.suppress_first if first else self.suppress, -torch.inf)
+
+    def extend(self, rows: list[int], tokens: list[int]) -> Tensor:
+        """Logits `[R, V]` after one more token of each hypothesis.
+
+        Arguments:
+            rows: which hypothesis before the last choice each goes on from; the cache has been put in this order.
+            tokens: chosen for each.
+        """
+        if self.bias is not None:
+            self.bias.advance(rows, tokens)
+        return self.decoder.step(torch.tensor(tokens, device=self.suppress.device)[:, None], self.cache)
+
+
 def detect_languages(
     decoder: Decoder, memory: Tensor, lengths_B: Tensor, tokenizer: Tokenizer
 ) -> list[dict[str, float]]:
@@ -174,20 +204,22 @@ def generate(
     prompts = torch.tensor([tokenizer.prompt(code) for code, _ in detected], device=memory.device)
     logits = decoder.step(prompts, cache)
 
-    banned = torch.tensor(options.suppress, dtype=torch.int64, device=memory.device)
-    first = torch.tensor([*options.suppress, *options.suppress_first], dtype=torch.int64, device=memory.device)
-    beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
     trees = options.hotwords or ()
-    bias = RowBias(trees, memory.device) if any(tree is not None for tree in trees) else None
+    steps = _Steps(
+        decoder=decoder,
+        cache=cache,
+        eot=tokenizer.eot,
+        suppress=torch.tensor(options.suppress, dtype=torch.int64, device=memory.device),
+        suppress_first=torch.tensor(
+            [*options.suppress, *options.suppress_first], dtype=torch.int64, device=memory.device
+        ),
+        bias=RowBias(trees, memory.device) if any(tree is not None for tree in trees) else None,
+    )
+    beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
     if options.beam_size == 1:
-        searched = [
-            [found]
-            for found in _greedy(
-                decoder, cache, logits, beams, banned, first, tokenizer.eot, options.no_repeat_ngram, bias
-            )
-        ]
+        searched = [[found] for found in _greedy(steps, logits, beams, options.no_repeat_ngram)]
     else:
-        searched = _beam_search(decoder, cache, logits, beams, banned, first, tokenizer.eot, options, bias)
+        searched = _beam_search(steps, logits, beams, options.beam_size, options.margin)
     hypotheses = []
     for found, (code, probability) in zip(searched, detected, strict=True):
         best, *others = (
@@ -205,23 +237,14 @@ def generate(
     return hypotheses
 
 
-def _greedy(
-    decoder: Decoder,
-    cache: DecoderCache,
-    logits: Tensor,
-    beams: list[_Beam],
-    banned: Tensor,
-    first: Tensor,
-    eot: int,
-    no_repeat_ngram: int,
-    bias: RowBias | None,
-) -> list[_Partial]:
-    device = logits.device
+def _greedy(steps: _Steps, logits: Tensor, beams: list[_Beam], no_repeat_ngram: int) -> list[_Partial]:
+    """The hypothesis of each utterance, from the prompts' logits `[B, V]`."""
+    cache, eot, bias = steps.cache, steps.eot, steps.bias
     best = [beam.live[0] for beam in beams]
-    block = first
+    first = True
     while True:
-        logits = logits[:, : eot + 1].index_fill_(1, block, -torch.inf)
-        block = banned
+        logits = steps.allowed(logits, first=first)
+        first = False
         if no_repeat_ngram:
             for row, beam in enumerate(beams):
                 logits[row, _repeated(beam.live[0].tokens, no_repeat_ngram)] = -torch.inf
@@ -242,12 +265,9 @@ def _greedy(
             return best
         if len(kept) < len(beams):
             kept = cache.keep_utterances(kept)
-            cache.select_rows(torch.tensor(kept, device=device))
+            cache.select_rows(torch.tensor(kept, device=logits.device))
             beams = [beams[row] for row in kept]
-        tokens = [beam.live[0].tokens[-1] for beam in beams]
-        if bias is not None:
-            bias.advance(kept, tokens)
-        logits = decoder.step(torch.tensor(tokens, device=device)[:, None], cache)
+        logits = steps.extend(kept, [beam.live[0].tokens[-1] for beam in beams])
 
 
 def _repeated(tokens: list[int], n: int) -> list[int]:
@@ -256,27 +276,17 @@ def _repeated(tokens: list[int], n: int) -> list[int]:
     return [tokens[i + n - 1] for i in range(len(tokens) - n + 1) if tokens[i : i + n - 1] == last]
 
 
-def _beam_search(
-    decoder: Decoder,
-    cache: DecoderCache,
-    logits: Tensor,
-    beams: list[_Beam],
-    banned: Tensor,
-    first: Tensor,
-    eot: int,
-    options: GenerateOptions,
-    bias: RowBias | None,
-) -> list[list[_Partial]]:
-    """Beam search that ends for an utterance once `beam_size` hypotheses are complete, or none within the margin goes
-    on; the best has the highest mean.
+def _beam_search(steps: _Steps, logits: Tensor, beams: list[_Beam], width: int, margin: float) -> list[list[_Partial]]:
+    """The complete hypotheses of each utterance, the highest mean first, from the prompts' logits `[B, V]`.
+
+    The search ends for an utterance once `width` hypotheses are complete, or none within the margin goes on.
     """
-    device = logits.device
-    width = options.beam_size
+    cache, eot, bias = steps.cache, steps.eot, steps.bias
     best: list[list[_Partial]] = [[] for _ in beams]
-    block = first
+    first = True
     while True:
-        logits = logits[:, : eot + 1].index_fill_(1, block, -torch.inf)
-        block = banned
+        logits = steps.allowed(logits, first=first)
+        first = False
         # Of each row 2 W candidates, so that at least W of them all do not end.
         if bias is None:
             top = logits.topk(min(2 * width, eot + 1), dim=-1)
@@ -310,7 +320,7 @@ def _beam_search(
                     beam.finished.append(beam.live[row].ended(score, bonus))
             length = len(beam.live[0].tokens) + 1
             start += len(beam.live)
-            going_on = beam.prune(going_on, options.margin)
+            going_on = beam.prune(going_on, margin)
             extended.append(going_on)
             if len(beam.finished) >= width or length >= beam.limit or not going_on:
                 complete = beam.finished or [partial for _, partial in going_on]
@@ -327,8 +337,6 @@ def _beam_search(
             beam.live = [partial for _, partial in extended[b]]
         tokens = [partial.tokens[-1] for beam in beams for partial in beam.live]
         if rows != list(range(len(logits))):
-            cache.select_rows(torch.tensor(rows, device=device))
-        if bias is not None:
-            bias.advance(rows, tokens)
+            cache.select_rows(torch.tensor(rows, device=logits.device))
         cache.lay_out([len(beam.live) for beam in beams])
-        logits = decoder.step(torch.tensor(tokens, device=device)[:, None], cache)
+        logits = steps.extend(rows, tokens)
