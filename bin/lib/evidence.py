@@ -22,10 +22,10 @@ from fun_asr.decoding.words import TimedWord, WrittenWord, time_words, written_w
 from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE
 from fun_asr.model.precision import resolve_compute_type, resolve_device
 from fun_asr.model.quantize import load_network
+from fun_asr.recogniser import BEAM_MARGIN, DEFAULT_BEAM
 from fun_asr.text.spoken import spoken_form
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.data import Utterance, load_wave, read_manifest
-from fun_asr.transcriber import BEAM_MARGIN, DEFAULT_BEAM
 
 BATCH = 16
 
