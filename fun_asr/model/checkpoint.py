@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +195,16 @@ class _SkipInitialisation(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+@contextmanager
+def only_shapes() -> Iterator[None]:
+    """Modules made here have parameters with shapes but neither memory nor values."""
+    with torch.device("meta"), _SkipInitialisation():
+        yield
+
+
 def build_shapes(config: ModelConfig) -> FunASR:
     """A `FunASR` whose parameters have shapes but neither memory nor values, of whatever size."""
-    with torch.device("meta"), _SkipInitialisation():
+    with only_shapes():
         return FunASR(config)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.model.bert import BertConfig, BertEncoder
-from fun_asr.model.checkpoint import SCALE_SUFFIX, dequantize, quantize
+from fun_asr.model.checkpoint import SCALE_SUFFIX, dequantize, only_shapes, quantize
 from fun_asr.model.config import from_mapping
 from fun_asr.model.precision import ComputeType
 from fun_asr.model.quantize import Int8Linear
@@ -177,7 +177,7 @@ def load_punctuation(directory: Path, compute_type: ComputeType = ComputeType.FL
         pieces = json.loads((directory / PIECES_FILE).read_text(encoding="utf-8"))
         forms = values.pop("forms")
         config = from_mapping(PunctuationConfig, values, str(directory / CONFIG_FILE))
-        with torch.device("meta"):
+        with only_shapes():
             net = PunctuationNet(config)
         stored = load_file(directory / WEIGHTS_FILE)
         net.load_state_dict(dequantize(stored), assign=True)
