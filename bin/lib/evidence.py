@@ -61,7 +61,8 @@ def recognise(model: Path, utterances: Sequence[Utterance]) -> Iterator[Evidence
     device = resolve_device("auto")
     network = load_network(model, device, resolve_compute_type("auto", device))
     tokenizer, pieces = Tokenizer(model / TOKENIZER_FILE), CTCTokenizer(model / CTC_TOKENIZER_FILE)
-    language_model = NGramModel.load(model / CTC_LANGUAGE_MODEL_FILE)
+    language_model_file = model / CTC_LANGUAGE_MODEL_FILE
+    language_model = NGramModel.load(language_model_file) if language_model_file.exists() else None
     options = GenerateOptions(beam_size=DEFAULT_BEAM, margin=BEAM_MARGIN, suppress=tokenizer.captions)
     ordered = sorted(utterances, key=lambda utterance: utterance.duration)
     for start in range(0, len(ordered), BATCH):
@@ -71,7 +72,8 @@ def recognise(model: Path, utterances: Sequence[Utterance]) -> Iterator[Evidence
         log_probs, ctc_lengths_B = network.ctc(memory, lengths_B)
         frames = [row[:length].cpu().numpy() for row, length in zip(log_probs, ctc_lengths_B.tolist(), strict=True)]
         hypotheses = generate(network.decoder, memory, lengths_B, tokenizer, ["en"] * len(rows), options)
-        hypotheses = [best_hypothesis(h, language_model, tokenizer, pieces) for h in hypotheses]
+        if language_model is not None:
+            hypotheses = [best_hypothesis(h, language_model, tokenizer, pieces) for h in hypotheses]
         cut = [cut_loops(hypothesis.tokens) for hypothesis in hypotheses]
         drafts = [
             written_words(tokenizer, tokens, hypothesis.log_probs[: len(tokens)])

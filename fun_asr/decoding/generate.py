@@ -40,6 +40,13 @@ class Hypothesis:
     """The other complete hypotheses of the search, best first."""
     bonus: float = 0.0
     """What hotwords added to the sum of log-probabilities by which the beam search ranked it."""
+    complete: bool = True
+    """Whether it came to its end before the most tokens that it may have."""
+
+    @property
+    def total(self) -> float:
+        """Log-probability, end of text included where it is complete."""
+        return self.score * (len(self.tokens) + self.complete)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +154,7 @@ class _Steps:
         return self.decoder.step(torch.tensor(tokens, device=self.suppress.device)[:, None], self.cache)
 
 
+@torch.inference_mode()
 def detect_languages(
     decoder: Decoder, memory: Tensor, lengths_B: Tensor, tokenizer: Tokenizer
 ) -> list[dict[str, float]]:
@@ -226,6 +234,7 @@ def generate(
             Hypothesis(
                 tokens=partial.tokens,
                 score=partial.score / partial.steps,
+                complete=partial.steps > len(partial.tokens),
                 language=code,
                 language_probability=probability,
                 log_probs=[b - a for a, b in pairwise([0.0, *partial.sums])],

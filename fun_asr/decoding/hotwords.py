@@ -236,7 +236,7 @@ class Hotwords:
         self._token_bonus, self._margin = token_bonus, margin
         self._unheard_token_bonus, self._unheard_margin = unheard_token_bonus, unheard_margin
         hotwords = tuple(hotwords)
-        spoken = [spoken_text(phrase) for phrase, _ in hotwords]
+        spoken = [_sayable(phrase) for phrase, _ in hotwords]
         # Empty for what the CTC head's alphabet cannot say.
         self._pieces = [ctc_tokenizer.encode(text) if text else [] for text in spoken]
         self._ctc_bonuses = [ctc_token_bonus * weight for _, weight in hotwords]
@@ -256,15 +256,15 @@ class Hotwords:
         Arguments:
             log_probs: CTC's of the segment `[J, C]`; None for a language that CTC does not know, with all phrases.
         """
-        if log_probs is None:
-            places, token_bonus, margin = (
-                list(range(len(self._spellings))),
-                self._unheard_token_bonus,
-                self._unheard_margin,
-            )
-        else:
-            places, token_bonus, margin = self._places(log_probs, or_unsayable=True), self._token_bonus, self._margin
-        phrases = [(tokens, share * token_bonus) for place in places for tokens, share in self._spellings[place]]
+        heard = set() if log_probs is None else set(self._heard_places(log_probs))
+        cannot_tell = [log_probs is None or not pieces for pieces in self._pieces]
+        margin = self._margin if heard else self._unheard_margin
+        phrases = [
+            (tokens, share * (self._token_bonus if place in heard else self._unheard_token_bonus))
+            for place, spellings in enumerate(self._spellings)
+            if place in heard or cannot_tell[place]
+            for tokens, share in spellings
+        ]
         if not phrases:
             return None
         return HotwordTree(phrases, continues=self._continues, ends_in_letter=self._ends_in_letter, margin=margin)
@@ -275,15 +275,22 @@ class Hotwords:
         Arguments:
             log_probs: CTC's of the segment `[J, C]`.
         """
-        phrases = [(self._pieces[place], self._ctc_bonuses[place]) for place in self._places(log_probs)]
+        phrases = [(self._pieces[place], self._ctc_bonuses[place]) for place in self._heard_places(log_probs)]
         return HotwordTree(phrases, continues=self._ctc_continues) if phrases else None
 
-    def _places(self, log_probs: npt.NDArray[np.float32], *, or_unsayable: bool = False) -> list[int]:
-        """Of the phrases that CTC may have heard, and of those that it cannot."""
+    def _heard_places(self, log_probs: npt.NDArray[np.float32]) -> list[int]:
+        """Of the phrases that CTC may have heard."""
         sayable = [place for place, pieces in enumerate(self._pieces) if pieces]
         scores = phrase_scores(log_probs, [self._pieces[place] for place in sayable], self._blank)
-        heard = [place for place, score in zip(sayable, scores.tolist(), strict=True) if score >= self._heard]
-        return heard + [place for place, pieces in enumerate(self._pieces) if or_unsayable and not pieces]
+        return [place for place, score in zip(sayable, scores.tolist(), strict=True) if score >= self._heard]
+
+
+def _sayable(phrase: str) -> str | None:
+    """The spoken form in the letters of the CTC head; None where it lacks one, such as the first of "Łódź"."""
+    spoken = spoken_text(phrase)
+    if spoken is None or sum(map(str.isalpha, spoken)) < sum(map(str.isalpha, phrase)):
+        return None
+    return spoken
 
 
 def _token_bonuses(phrase: str, weight: float, tokenizer: Tokenizer) -> list[tuple[list[int], float]]:

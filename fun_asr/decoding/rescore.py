@@ -45,6 +45,6 @@ def best_hypothesis(
         pieces = ctc_tokenizer.encode(form)
         stream = [BOUNDARY, *pieces, BOUNDARY]
         language = sum(math.log(model.next(stream[:i])[stream[i]]) for i in range(1, len(stream)))
-        total = candidate.score * (len(candidate.tokens) + 1)
+        total = candidate.total
         joint.append(total + candidate.bonus + LANGUAGE_WEIGHT * language + PIECE_BONUS * len(pieces))
     return candidates[joint.index(max(joint))]

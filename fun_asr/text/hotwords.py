@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ __all__ = ["Hotword", "checked_hotwords", "parse_hotwords", "read_hotwords"]
 
 MAX_PHRASE_CHARACTERS = 100
 MAX_WEIGHT = 10.0
+_SPECIAL_TOKEN = "<|"
 
 
 class Hotword(NamedTuple):
@@ -27,29 +29,43 @@ def checked_hotwords(hotwords: Iterable[str | tuple[str, float]]) -> tuple[Hotwo
     """The phrases with single spaces, each once, with their weights; the last of the same phrase counts.
 
     Raises:
-        ConfigError: for a phrase without a letter or digit, one of more than 100 characters, or a weight that is not
-            above 0 and at most 10.
+        ConfigError: for what is no list of phrases or of pairs, a phrase without a letter or digit, one of more than
+            100 characters, one with a special token such as "<|en|>", or a weight that is not above 0 and at most 10.
     """
-    if isinstance(hotwords, str):
-        raise ConfigError(f"hotwords must be a list of phrases, got the text {_shortened(hotwords)}")
+    if isinstance(hotwords, str | Mapping) or not isinstance(hotwords, Iterable):
+        raise ConfigError(f"hotwords must be a list of phrases, got {_shortened(str(hotwords))}")
     found: dict[str, Hotword] = {}
     for item in hotwords:
-        hotword = Hotword(item) if isinstance(item, str) else Hotword(*item)
-        phrase = " ".join(hotword.phrase.split())
+        hotword = _hotword(item)
+        # Composed, as models write letters with accents.
+        phrase = " ".join(unicodedata.normalize("NFC", hotword.phrase).split())
+        if _SPECIAL_TOKEN in phrase:
+            raise ConfigError(f"hotword {_shortened(phrase)} has {_SPECIAL_TOKEN}, with which special tokens begin")
         if not any(character.isalnum() for character in phrase):
             raise ConfigError(f"hotword {_shortened(hotword.phrase)} has no letter or digit")
         if len(phrase) > MAX_PHRASE_CHARACTERS:
             raise ConfigError(
                 f"hotword {_shortened(phrase)} has {len(phrase)} characters; at most {MAX_PHRASE_CHARACTERS} will do"
             )
-        weight = float(hotword.weight)
-        if not (math.isfinite(weight) and 0 < weight <= MAX_WEIGHT):
+        if not (math.isfinite(hotword.weight) and 0 < hotword.weight <= MAX_WEIGHT):
             raise ConfigError(
-                f"hotword {_shortened(phrase)} has weight {weight:g}; it must be above 0, at most {MAX_WEIGHT:g}"
+                f"hotword {_shortened(phrase)} has weight {hotword.weight:g}; "
+                f"it must be above 0, at most {MAX_WEIGHT:g}"
             )
         found.pop(phrase, None)
-        found[phrase] = Hotword(phrase, weight)
+        found[phrase] = Hotword(phrase, hotword.weight)
     return tuple(found.values())
+
+
+def _hotword(item: object) -> Hotword:
+    if isinstance(item, str):
+        return Hotword(item)
+    if isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[0], str):
+        try:
+            return Hotword(item[0], float(item[1]))
+        except (TypeError, ValueError):
+            raise ConfigError(f"hotword {_shortened(item[0])} has weight {item[1]!r}, which is not a number") from None
+    raise ConfigError(f"a hotword is a phrase, or a pair of a phrase and its weight, not {_shortened(repr(item))}")
 
 
 def parse_hotwords(argument: str) -> tuple[Hotword, ...]:
@@ -60,10 +76,10 @@ def parse_hotwords(argument: str) -> tuple[Hotword, ...]:
             a file that does not exist.
     """
     path = Path(argument)
-    if _exists(path):
+    if _is_file(path):
         return read_hotwords(path)
     if "," not in argument and ("/" in argument or path.suffix.lower() in (".txt", ".tsv", ".csv", ".lst")):
-        raise ConfigError(f"{argument}: no such file")
+        raise ConfigError(f"{argument}: no file that can be read")
     hotwords = checked_hotwords(part for part in argument.split(",") if part.strip())
     if not hotwords:
         raise ConfigError("no hotwords given; write phrases with commas between them, or a file's name")
@@ -71,7 +87,9 @@ def parse_hotwords(argument: str) -> tuple[Hotword, ...]:
 
 
 def read_hotwords(path: Path) -> tuple[Hotword, ...]:
-    """The hotwords of a file: UTF-8, a phrase a line, a tab and its weight where that is not 1; `#` starts a comment.
+    """The hotwords of a file: UTF-8, a phrase a line, a tab and its weight where that is not 1.
+
+    A line that starts with `#` is a comment.
 
     Raises:
         ConfigError: naming file and line, when it cannot be read or has a line that cannot be used, or no hotword.
@@ -98,7 +116,7 @@ def read_hotwords(path: Path) -> tuple[Hotword, ...]:
     return checked_hotwords(found)
 
 
-def _exists(path: Path) -> bool:
+def _is_file(path: Path) -> bool:
     try:
         return path.exists() and not path.is_dir()
     except OSError:  # a long list of phrases is no name that a file can have

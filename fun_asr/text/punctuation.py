@@ -22,7 +22,7 @@ from fun_asr.model.punctuation import (
     pause_classes,
     plain,
 )
-from fun_asr.text.wordpiece import WordPieceTokenizer, WordTypes
+from fun_asr.text.wordpiece import MAX_WORD_PIECES, WordPieceTokenizer, WordTypes
 
 __all__ = ["Prediction", "Punctuator"]
 
@@ -91,8 +91,10 @@ def cut_windows(counts_N: npt.NDArray[np.int64], capacity: int, margin: int) -> 
     Arguments:
         counts_N: pieces of each word.
         capacity: most pieces of a window.
-        margin: pieces wanted on either side of the results, but for the ends of the text.
+        margin: pieces wanted on either side of the results, but for the ends of the text; fewer where they, and the
+            longest word, do not fit.
     """
+    margin = max(0, min(margin, (capacity - MAX_WORD_PIECES) // 2))
     ends_N = np.concatenate([[0], np.cumsum(counts_N)])
     length = len(counts_N)
     windows: list[Window] = []

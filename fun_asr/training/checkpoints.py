@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,21 @@ def read_state(folder: Path) -> dict[str, Any]:
         CheckpointError: when the checkpoint is damaged.
     """
     try:
-        state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
+        state = json.loads((folder / STATE_FILE).read_text())
     except (OSError, ValueError) as error:
         raise _damaged(folder, error) from None
+    if not isinstance(state, dict):
+        raise _damaged(folder, ValueError(f"{STATE_FILE} is no JSON object"))
     return state
+
+
+@contextmanager
+def damage_named(folder: Path) -> Iterator[None]:
+    """What is done with a checkpoint's contents fails as a CheckpointError when they lack something."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _damaged(folder, error) from None
 
 
 def read_tensors(folder: Path, file: str) -> dict[str, Tensor]:
@@ -100,4 +112,4 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
 
 
 def _damaged(folder: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"{folder}: damaged checkpoint ({error}); delete it to go on from the one before, or anew")
+    return CheckpointError(f"{folder}: damaged checkpoint ({error}); delete the run's checkpoints to start anew")

@@ -26,7 +26,7 @@ from fun_asr.model.punctuation import (
 )
 from fun_asr.text.punctuation import Punctuator
 from fun_asr.text.wordpiece import WordPieceTokenizer
-from fun_asr.training.checkpoints import checkpoints, read_state, restore, write_checkpoint
+from fun_asr.training.checkpoints import checkpoints, damage_named, read_state, restore, write_checkpoint
 from fun_asr.training.punctuation_data import TITLES, label_text
 from fun_asr.training.punctuation_scores import best_bias, score
 from fun_asr.training.punctuation_texts import Texts, TextSource
@@ -150,7 +150,9 @@ class PunctuationTrainer:
         kept = checkpoints(self.output)
         if kept:
             restore(kept[-1], self.model.net, self.optimizer)
-            self.step = int(read_state(kept[-1])["step"])
+            state = read_state(kept[-1])
+            with damage_named(kept[-1]):
+                self.step = int(state["step"])
             print(f"resumed at step {self.step}", file=sys.stderr)
 
     def finish(self) -> Path:

@@ -36,6 +36,7 @@ from fun_asr.training.checkpoints import (
     MODEL_FILE,
     OPTIMIZER_FILE,
     checkpoints,
+    damage_named,
     read_state,
     read_tensors,
     restore,
@@ -264,9 +265,11 @@ class Trainer:
                 "name another output_dir"
             )
         restore(newest, self.model, self.optimizer)
-        self.replay.load_state_dict(read_tensors(newest, REPLAY_FILE))
-        self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
-        self.seconds = state["seconds"]
+        replay = read_tensors(newest, REPLAY_FILE)
+        with damage_named(newest):
+            self.replay.load_state_dict(replay)
+            self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
+            self.seconds = state["seconds"]
         print(f"resuming {newest} at step {self.step}", file=sys.stderr, flush=True)
 
     def finish(self) -> Path:

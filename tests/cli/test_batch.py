@@ -157,7 +157,7 @@ def test_a_manifest_decides_on_languages_and_is_completed(run, tree: Path, tmp_p
         (["--workers", "-1"], "not in the range"),
         (["-l", "klingon"], "unknown language"),
         (["--hotwords", " , "], "--hotwords': no hotwords given"),
-        (["--hotwords", "names.txt"], "--hotwords': names.txt: no such file"),
+        (["--hotwords", "names.txt"], "--hotwords': names.txt: no file that can be read"),
         (["--hotwords", "Ada," + 101 * "x"], "has 101 characters; at most 100 will do"),
     ],
 )

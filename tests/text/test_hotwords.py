@@ -1,6 +1,7 @@
 """Hotwords from a command line, a file and Python."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,18 @@ def test_a_bad_file_is_named_with_its_line(tmp_path: Path, content: bytes, messa
         parse_hotwords(str(tmp_path / "names"))
 
 
+@pytest.mark.parametrize(
+    "hotwords", [None, [3], ("Ada", 1.5), [("a", 1, 2)], [("x", "heavy")], {"Ada": 2.0}, ["<|en|>"], "Ada"]
+)
+def test_what_is_no_list_of_phrases_is_refused(hotwords: Any) -> None:
+    with pytest.raises(ConfigError, match="hotword"):
+        checked_hotwords(hotwords)
+
+
+def test_letters_are_composed_so_that_one_name_is_one() -> None:
+    assert checked_hotwords(["Jose\u0301", "Jos\u00e9"]) == (Hotword("Jos\u00e9", 1.0),)
+
+
 @pytest.mark.parametrize("argument", ["", " , ,"])
 def test_an_empty_list_is_refused(argument: str) -> None:
     with pytest.raises(ConfigError, match="no hotwords given"):
@@ -50,7 +63,7 @@ def test_an_empty_list_is_refused(argument: str) -> None:
 
 @pytest.mark.parametrize("argument", ["names.txt", "lists/names"])
 def test_a_file_that_is_not_there_is_no_phrase(argument: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{argument}: no such file$"):
+    with pytest.raises(ConfigError, match=f"^{argument}: no file that can be read$"):
         parse_hotwords(argument)
 
 

@@ -226,7 +226,7 @@ def test_faster_arithmetic_gives_nearly_the_same(
     exact, _ = Punctuator(load_punctuation(tmp_path)).log_odds(words)
     rounded, _ = Punctuator(load_punctuation(tmp_path, compute_type)).log_odds(words)
     assert not torch.equal(exact, rounded)
-    assert (exact - rounded).abs().mean() < 0.05 * exact.abs().mean()
+    assert (exact - rounded).abs().mean() < 0.1 * exact.abs().mean()
 
 
 @pytest.mark.parametrize(

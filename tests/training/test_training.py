@@ -349,9 +349,10 @@ def test_damaged_checkpoint_is_named(corpus: Path, tiny_model_dir: Path) -> None
     path = write_config(corpus, tiny_model_dir, steps=2)
     train(path)
     newest = sorted((corpus / "run").glob("checkpoint-*"))[-1]
-    (newest / "state.json").write_text("{")
-    with pytest.raises(CheckpointError, match=newest.name):
-        train(path)
+    for state in ("{", "{}", "[]"):
+        (newest / "state.json").write_text(state)
+        with pytest.raises(CheckpointError, match=newest.name):
+            train(path)
 
 
 @pytest.mark.parametrize(
