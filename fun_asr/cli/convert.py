@@ -57,7 +57,7 @@ def whisper(
 @click.option("--config", type=click.Path(path_type=Path), required=True, help="Config of train-punctuation (YAML).")
 @click.option("--layers", type=click.IntRange(min=0), default=4, show_default=True, help="Lowest layers to keep.")
 @click.option("--pieces", type=click.IntRange(min=1), default=6500, show_default=True, help="Pieces to keep.")
-@click.option("--positions", type=click.IntRange(min=32), default=192, show_default=True, help="Most pieces of a text.")
+@click.option("--positions", type=click.IntRange(min=18), default=192, show_default=True, help="Most pieces of a text.")
 @click.option("--seed", default=0, show_default=True, help="Of the heads' initialisation.")
 def bert(
     weights_dir: Path, output_dir: Path, config: Path, layers: int, pieces: int, positions: int, seed: int
