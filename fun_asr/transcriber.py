@@ -77,6 +77,8 @@ def load_model(
     # By default oneDNN keeps 1,024 with their memory, one for every shape met: an hour's recording took 0.7 GB more.
     # It reads this before its first operation in the process.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))
+    # torch keeps another 1,024 of its own: every step of a search has a new shape, and three hours took 0.7 GB more.
+    os.environ.setdefault("LRU_CACHE_CAPACITY", str(KEPT_PRIMITIVES))
     network = load_network(model_directory, where, kind)
     tokenizer = Tokenizer(model_directory / TOKENIZER_FILE)
     ctc_tokenizer = CTCTokenizer(model_directory / CTC_TOKENIZER_FILE)
