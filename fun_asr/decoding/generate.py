@@ -198,8 +198,7 @@ def generate(
     """
     mask = length_mask(lengths_B, memory.shape[1])
     limits = [int(8 + options.max_tokens_per_second * n / ENCODER_FRAMES_PER_SECOND) for n in lengths_B.tolist()]
-    prompt_length = len(tokenizer.prompt("en"))
-    room = decoder.config.max_tokens - prompt_length
+    room = decoder.config.max_tokens - len(tokenizer.prompt("en"))
     limits = [min(limit, room) for limit in limits]
     cache = decoder.start(memory, mask)
 

@@ -89,9 +89,7 @@ def save_model(
         old.unlink()
     for number, shard in enumerate(shards, start=1):
         path = directory / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").chmod(0o644)  # the library writes files that only their owner may read
-        os.replace(path.with_suffix(".tmp"), path)
+        write_tensors(path, shard)
     text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
     (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
 
@@ -136,6 +134,14 @@ def load_stored(directory: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: damaged ({error})") from None
     return stored
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file under another name and move it into place."""
+    unfinished = path.with_suffix(".tmp")
+    save_file(tensors, unfinished)
+    unfinished.chmod(0o644)  # the library writes files that only their owner may read
+    os.replace(unfinished, path)
 
 
 def dequantize(stored: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

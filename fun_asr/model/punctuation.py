@@ -6,7 +6,6 @@ Shapes: B rows, T pieces, D width.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,12 +14,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.model.bert import BertConfig, BertEncoder
-from fun_asr.model.checkpoint import SCALE_SUFFIX, dequantize, only_shapes, quantize
+from fun_asr.model.checkpoint import SCALE_SUFFIX, dequantize, only_shapes, quantize, write_tensors
 from fun_asr.model.config import from_mapping
 from fun_asr.model.precision import ComputeType
 from fun_asr.model.quantize import Int8Linear
@@ -153,10 +152,7 @@ def save_punctuation(directory: Path, model: PunctuationModel, *, int8: bool = T
         stored[name] = tensor.float().contiguous()
         if int8 and tensor.dim() > 1:
             stored[name], stored[name + SCALE_SUFFIX] = quantize(name, stored[name])
-    path = directory / WEIGHTS_FILE
-    save_file(stored, path.with_suffix(".tmp"))
-    path.with_suffix(".tmp").chmod(0o644)  # the library writes files that only their owner may read
-    os.replace(path.with_suffix(".tmp"), path)
+    write_tensors(directory / WEIGHTS_FILE, stored)
     values = {**asdict(model.net.config), "forms": dict(sorted(model.forms.items()))}
     (directory / CONFIG_FILE).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (directory / PIECES_FILE).write_text(json.dumps(model.pieces, ensure_ascii=False) + "\n", encoding="utf-8")
