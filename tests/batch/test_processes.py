@@ -140,6 +140,10 @@ except KeyboardInterrupt:
     )
     assert process.stdout is not None and process.stderr is not None
     worker = int(process.stdout.readline())
+    # An interrupt that reaches the worker before its parent changes nothing.
+    os.kill(worker, signal.SIGINT)
+    time.sleep(0.3)
+    assert os.path.exists(f"/proc/{worker}")
     # To the whole group, as a terminal sends Ctrl-C; a kill reaches the parent alone.
     os.killpg(process.pid, number) if number == signal.SIGINT else process.kill()
     assert process.stderr.read() == ""
