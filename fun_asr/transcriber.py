@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
@@ -23,6 +21,7 @@ from fun_asr.decoding.hotwords import Hotwords
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.pool import SegmentPool
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.memory import limit_kept_memory, return_free_memory
 from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
 from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.model.fun_asr import FunASR
@@ -40,7 +39,6 @@ __all__ = ["Result", "Transcriber", "load_model"]
 SEGMENT_SECONDS = 30.0
 POOL_SECONDS = 600.0  # of audio that waits for a batch: 38 MB
 POOL_BATCHES = 16
-KEPT_PRIMITIVES = 16  # compiled oneDNN operations: the layers of one batch share theirs
 PADDED_SECONDS_ON_CPU = 240.0  # of a batch: more makes the caches miss, not the products faster
 
 Result = Transcript | TranscriptionFailure
@@ -74,11 +72,7 @@ def load_model(
     kind = resolve_compute_type(compute_type, where)
     if threads:
         torch.set_num_threads(threads)
-    # By default oneDNN keeps 1,024 with their memory, one for every shape met: an hour's recording took 0.7 GB more.
-    # It reads this before its first operation in the process.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRIMITIVES))
-    # torch keeps another 1,024 of its own: every step of a search has a new shape, and three hours took 0.7 GB more.
-    os.environ.setdefault("LRU_CACHE_CAPACITY", str(KEPT_PRIMITIVES))
+    limit_kept_memory()
     network = load_network(model_directory, where, kind)
     tokenizer = Tokenizer(model_directory / TOKENIZER_FILE)
     ctc_tokenizer = CTCTokenizer(model_directory / CTC_TOKENIZER_FILE)
@@ -317,7 +311,7 @@ class Transcriber:
                 for owner, done in zip(owners, self._recogniser.recognise(batch, owners, options), strict=True):
                     owner.pending -= 1
                     owner.finished.append(done)
-                _return_free_memory()
+                return_free_memory()
                 _report(options, sum(segment.span.seconds for segment in batch))
             yield from ready()
 
@@ -342,12 +336,6 @@ class Transcriber:
         else:
             recording.pending += 1
             pool.add(event)
-
-
-def _return_free_memory() -> None:
-    """Give freed memory back to the system: batches of many sizes leave glibc's heap ever larger, 3 GB in an hour."""
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # not glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _report(options: _Options, seconds: float) -> None:

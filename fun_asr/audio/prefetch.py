@@ -7,21 +7,20 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
-from queue import Full, Queue, SimpleQueue
+from queue import SimpleQueue
 
 import numpy as np
 import numpy.typing as npt
 
-from fun_asr.audio.decode import stream
+from fun_asr.audio.decode import SAMPLE_RATE, stream
 from fun_asr.audio.segment import Span, pack_speech, segment_stream
 from fun_asr.audio.vad import SpeechDetector, speech_probabilities
 from fun_asr.errors import AudioDecodeError
 
 __all__ = ["AudioSegment", "EndOfRecording", "cut_stream", "read_segments"]
 
-SEGMENTS_AHEAD = 4  # of each recording that is read ahead
-RECORDINGS_AHEAD = 4  # beyond those being decoded: short ones are opened before their turn
-STOP_CHECK_SECONDS = 0.1
+SECONDS_AHEAD = 300.0  # of audio: what waits to be consumed, 19 MB
+RECORDINGS_AHEAD = 32  # opened before their turn: short ones are read while a batch is recognised
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class EndOfRecording:
 
 
 Event = AudioSegment | EndOfRecording
-_Job = tuple[int, str, "Queue[Event]"]
+_Job = tuple[int, str]
 
 
 def cut_stream(
@@ -101,61 +100,94 @@ def read_segments(
     AudioSegment or EndOfRecording
         The segments of the first path, its end, those of the second path, and so on.
     """
-    stop = threading.Event()
+    ahead = _Ahead()
     jobs: SimpleQueue[_Job | None] = SimpleQueue()
     for _ in range(workers):
-        arguments = (jobs, max_seconds, detector, stop)
+        arguments = (jobs, max_seconds, detector, ahead)
         threading.Thread(target=_work, args=arguments, name="fun-asr-reader", daemon=True).start()
-    started: deque[Queue[Event]] = deque()
     remaining = enumerate(paths)
+    started = finished = 0
     try:
         while True:
-            while len(started) < workers + RECORDINGS_AHEAD and (following := next(remaining, None)) is not None:
-                started.append(Queue(maxsize=SEGMENTS_AHEAD))
-                jobs.put((*following, started[-1]))
-            if not started:
+            while started < finished + RECORDINGS_AHEAD and (following := next(remaining, None)) is not None:
+                jobs.put(following)
+                started += 1
+            if finished == started:
                 return
-            # Jobs start in the order of the paths, so a thread is always on the recording awaited here.
-            events = started.popleft()
-            while True:
-                event = events.get()
-                yield event
-                if isinstance(event, EndOfRecording):
-                    break
+            event = ahead.get()
+            yield event
+            finished += isinstance(event, EndOfRecording)
     finally:
-        stop.set()
+        ahead.stop()
         for _ in range(workers):
             jobs.put(None)
 
 
-def _work(
-    jobs: SimpleQueue[_Job | None], max_seconds: float, detector: SpeechDetector | None, stop: threading.Event
-) -> None:
-    while (job := jobs.get()) is not None and not stop.is_set():
-        recording, path, events = job
+class _Ahead:
+    """Events of recordings read at the same time, handed out in the order of the recordings, bounded in all."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._events: dict[int, deque[Event]] = {}
+        self._seconds = 0.0
+        self._first = 0  # recording that the next event is of
+        self.stopped = False
+
+    def put(self, event: Event) -> bool:
+        """Wait for room and store; False when nobody wants events any more."""
+        with self._changed:
+            # Jobs start in the order of the recordings, so a thread is always on the first one, and may always go on.
+            self._changed.wait_for(lambda: self.stopped or self._has_room(event))
+            self._events.setdefault(event.recording, deque()).append(event)
+            self._seconds += _seconds(event)
+            self._changed.notify_all()
+            return not self.stopped
+
+    def _has_room(self, event: Event) -> bool:
+        wanted = event.recording == self._first and not self._events.get(self._first)
+        return wanted or self._seconds + _seconds(event) <= SECONDS_AHEAD
+
+    def get(self) -> Event:
+        """Wait for the next event."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._events.get(self._first)))
+            event = self._events[self._first].popleft()
+            self._seconds -= _seconds(event)
+            if isinstance(event, EndOfRecording):
+                del self._events[self._first]
+                self._first += 1
+            self._changed.notify_all()
+            return event
+
+    def stop(self) -> None:
+        """Let waiting threads go."""
+        with self._changed:
+            self.stopped = True
+            self._changed.notify_all()
+
+
+def _seconds(event: Event) -> float:
+    return len(event.samples) / SAMPLE_RATE if isinstance(event, AudioSegment) else 0.0
+
+
+def _work(jobs: SimpleQueue[_Job | None], max_seconds: float, detector: SpeechDetector | None, ahead: _Ahead) -> None:
+    while (job := jobs.get()) is not None and not ahead.stopped:
+        recording, path = job
         error: AudioDecodeError | None = None
         try:
             for segment in cut_stream(recording, stream(path), max_seconds, detector):
-                if not _put(events, segment, stop):
+                if not ahead.put(segment):
                     return
         except AudioDecodeError as raised:
             error = raised
         except Exception as raised:  # one recording must not end the run, whatever a codec raises
             error = AudioDecodeError(path, f"cannot be decoded: {type(raised).__name__}: {raised}")
-        _put(events, EndOfRecording(recording, error), stop)
-
-
-def _put(events: Queue[Event], event: Event, stop: threading.Event) -> bool:
-    """False when the consumer has gone."""
-    while not stop.is_set():
-        try:
-            events.put(event, timeout=STOP_CHECK_SECONDS)
-            return True
-        except Full:
-            continue
-    return False
+        ahead.put(EndOfRecording(recording, error))
 
 
 def default_workers() -> int:
-    """Threads that decode fast enough for the cores that there are to recognise."""
-    return max(1, min(4, (os.cpu_count() or 1) // 4))
+    """Threads that decode fast enough for the cores that there are to recognise.
+
+    Two at least: until the first batch is full nothing else runs.
+    """
+    return max(2, min(4, (os.cpu_count() or 1) // 4))

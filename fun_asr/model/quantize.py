@@ -24,6 +24,7 @@ from fun_asr.model.config import ModelConfig
 from fun_asr.model.decoder import TokenEmbedding
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.moe import RoutedExperts
+from fun_asr.model.packed import pack_linears
 from fun_asr.model.precision import ComputeType, bfloat16_is_fast
 
 
@@ -178,7 +179,9 @@ def load_network(directory: Path, device: torch.device, compute_type: ComputeTyp
         narrow = torch.bfloat16 if bfloat16_is_fast(device) else None
         return _int8_network(config, stored, str(directory), narrow)
     dtype = torch.bfloat16 if compute_type is ComputeType.BFLOAT16 else torch.float32
-    return build_model(config, dequantize(stored, dtype), str(directory)).to(device)
+    model = build_model(config, dequantize(stored, dtype), str(directory)).to(device)
+    pack_linears(model)
+    return model
 
 
 def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str, narrow: torch.dtype | None) -> FunASR:
@@ -206,6 +209,7 @@ def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str, na
         else:
             raise TypeError(f"{name}: no int8 form of {type(module).__name__}")
         model.set_submodule(path, replacement)
+    pack_linears(model)
     return model.eval()
 
 
