@@ -20,8 +20,9 @@ from fun_asr.batch.engine import Engine, Recognised, Result, Work
 from fun_asr.batch.journal import Journal, Key
 from fun_asr.batch.shards import Shard, Task, plan
 from fun_asr.batch.sources import Recording
-from fun_asr.batch.writers import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, Writer, write_atomically
+from fun_asr.batch.writers import Writer
 from fun_asr.errors import AudioDecodeError, FunASRError
+from fun_asr.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, write_atomically
 from fun_asr.transcript import Transcript, TranscriptionFailure
 
 __all__ = ["BatchObserver", "BatchRun", "Failure", "Summary", "describe", "hash_config"]

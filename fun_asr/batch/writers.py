@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from fun_asr.files import write_atomically
 from fun_asr.transcript import Transcript
 
 __all__ = [
@@ -22,16 +21,10 @@ __all__ = [
     "Writer",
     "json_line",
     "milliseconds",
-    "write_atomically",
 ]
-
-TEMPORARY_PREFIX = ".fun-asr-"
-TEMPORARY_SUFFIX = ".tmp"
 
 # A file name that is not UTF-8 holds lone surrogates; escaped in this way they are valid JSON, and read back the same.
 _ESCAPED = "backslashreplace"
-
-_temporary_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -138,26 +131,3 @@ def milliseconds(seconds: float) -> int:
 def json_line(transcript: Transcript) -> bytes:
     """`Transcript.to_dict` as one line of JSON Lines, UTF-8, its end included."""
     return (json.dumps(transcript.to_dict(), ensure_ascii=False) + "\n").encode("utf-8", _ESCAPED)
-
-
-def write_atomically(path: Path, content: bytes, temporary_name: str | None = None) -> None:
-    """Write a file under a temporary name in its folder, which is made if missing, and move it into place.
-
-    Arguments:
-        path: the file.
-        content: all of it.
-        temporary_name: None makes one up; a name used before replaces what a killed process left under it.
-
-    Raises:
-        OSError: when that fails; nothing is left behind.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Short, since the name itself may be as long as the file system allows.
-    made_up = f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_temporary_numbers)}{TEMPORARY_SUFFIX}"
-    temporary = path.with_name(temporary_name or made_up)
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

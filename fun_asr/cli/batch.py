@@ -174,7 +174,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 def _finish(summary: Summary, report: Path | None) -> None:
     """Say how it went, write the report and leave with the status that says so too."""
-    from fun_asr.batch.writers import write_atomically
+    from fun_asr.files import write_atomically
 
     if report is not None:
         text = json.dumps(summary.to_dict(), ensure_ascii=False, indent=2) + "\n"

@@ -199,7 +199,7 @@ def _print(groups: list[GroupRouting], experts: int, experts_per_token: int, *, 
 def _draw(groups: list[GroupRouting], path: Path) -> bool:
     """Write the heat map; False, with a line on standard error, when there is nothing to draw."""
     from fun_asr.batch.routing_report import heat_map
-    from fun_asr.batch.writers import write_atomically
+    from fun_asr.files import write_atomically
 
     groups = [group for group in groups if group.tokens]
     if not groups:

@@ -310,7 +310,7 @@ def _title(hypotheses: Sequence[Path], references: Sequence[Path]) -> str:
 
 
 def _write_page(summary: Summary, path: Path, title: str) -> None:
-    from fun_asr.batch.writers import write_atomically
+    from fun_asr.files import write_atomically
     from fun_asr.scoring.page import render_page
 
     page = render_page(summary, path.parent, title=title).encode("utf-8", "backslashreplace")

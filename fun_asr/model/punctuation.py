@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.files import write_atomically
 from fun_asr.model.bert import BertConfig, BertEncoder
 from fun_asr.model.checkpoint import SCALE_SUFFIX, dequantize, only_shapes, quantize, write_tensors
 from fun_asr.model.config import from_mapping
@@ -154,8 +155,10 @@ def save_punctuation(directory: Path, model: PunctuationModel, *, int8: bool = T
             stored[name], stored[name + SCALE_SUFFIX] = quantize(name, stored[name])
     write_tensors(directory / WEIGHTS_FILE, stored)
     values = {**asdict(model.net.config), "forms": dict(sorted(model.forms.items()))}
-    (directory / CONFIG_FILE).write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (directory / PIECES_FILE).write_text(json.dumps(model.pieces, ensure_ascii=False) + "\n", encoding="utf-8")
+    pieces = json.dumps(model.pieces, ensure_ascii=False)
+    write_atomically(directory / PIECES_FILE, f"{pieces}\n".encode())
+    # Last, so that a directory with a configuration is whole.
+    write_atomically(directory / CONFIG_FILE, f"{json.dumps(values, indent=1, ensure_ascii=False)}\n".encode())
 
 
 def load_punctuation(directory: Path, compute_type: ComputeType = ComputeType.FLOAT32) -> PunctuationModel:

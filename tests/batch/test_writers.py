@@ -8,7 +8,8 @@ import pytest
 
 from fun_asr.batch.formats import FORMATS, make_writers
 from fun_asr.batch.subtitles import SubtitleOptions
-from fun_asr.batch.writers import json_line, write_atomically
+from fun_asr.batch.writers import json_line
+from fun_asr.files import write_atomically
 from fun_asr.transcript import Segment, Transcript
 
 WRITERS = make_writers(FORMATS, SubtitleOptions())

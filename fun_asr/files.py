@@ -1,0 +1,37 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+__all__ = ["TEMPORARY_PREFIX", "TEMPORARY_SUFFIX", "write_atomically"]
+
+TEMPORARY_PREFIX = ".fun-asr-"
+TEMPORARY_SUFFIX = ".tmp"
+
+_temporary_numbers = itertools.count()
+
+
+def write_atomically(path: Path, content: bytes, temporary_name: str | None = None) -> None:
+    """Write a file under a temporary name in its folder, which is made if missing, and move it into place.
+
+    Arguments:
+        path: the file.
+        content: all of it.
+        temporary_name: None makes one up; a name used before replaces what a killed process left under it.
+
+    Raises:
+        OSError: when that fails; nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Short, since the name itself may be as long as the file system allows.
+    made_up = f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_temporary_numbers)}{TEMPORARY_SUFFIX}"
+    temporary = path.with_name(temporary_name or made_up)
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
