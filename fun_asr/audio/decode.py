@@ -270,7 +270,7 @@ def _damage(file: io.BufferedReader) -> str | None:
     elif head[:4] == b".snd":
         end = int.from_bytes(head[4:8], "big") + int.from_bytes(head[8:12], "big")
     elif head[:4] == b"\x1aE\xdf\xa3":
-        end = _matroska_end(head)
+        return _matroska_damage(file, size)
     elif head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         end = _mp4_end(file, size)
     elif _is_mpeg(file):
@@ -322,25 +322,42 @@ def _mp4_end(file: io.BufferedReader, size: int) -> int | None:
     return position
 
 
-def _matroska_end(head: bytes) -> int | None:
-    """Where the segment says it ends, bytes (RFC 8794, 4 and 6.2); None where a live recorder left it open."""
-    position = 4
-    for segment in (False, True):
-        if segment:
-            if head[position : position + 4] != b"\x18\x53\x80\x67":
-                return None
-            position += 4
-        width = 9 - head[position].bit_length()
-        if width > 8 or position + width > len(head):
-            return None
+MATROSKA_SEGMENT = b"\x18\x53\x80\x67"
+MATROSKA_CLUSTER = b"\x1f\x43\xb6\x75"
+
+
+def _matroska_damage(file: io.BufferedReader, size: int) -> str | None:
+    """Every element ends where the next one begins (RFC 8794, 4 to 6): a reader skips to the next cluster it can find.
+
+    What stands inside blocks of samples is left to the decoder.
+    """
+    position = 0
+    end = size
+    while position < end:
+        file.seek(position)
+        header = file.read(12)
+        name, rest = header[: 9 - header[0].bit_length()], header[9 - header[0].bit_length() :]
+        width = 9 - rest[0].bit_length() if rest else 9
+        if not 1 <= len(name) <= 4 or width > len(rest):
+            return f"damaged at byte {position}: no Matroska element where one should begin"
         open_ended = (1 << 7 * width) - 1
-        length = int.from_bytes(head[position : position + width], "big") & open_ended
+        length = int.from_bytes(rest[:width], "big") & open_ended
+        position += len(name) + width
         if length == open_ended:
-            return None
-        position += width + length
-        if not segment and position + 12 > len(head):
-            return None
-    return position
+            # A live recorder does not know it.
+            if name not in (MATROSKA_SEGMENT, MATROSKA_CLUSTER):
+                return f"damaged at byte {position}: a Matroska element without a length"
+            continue
+        if position + length > size:
+            return (
+                f"cut short or damaged: an element promises {position + length} bytes and the file has {size}; "
+                "copy or download it again"
+            )
+        if name == MATROSKA_SEGMENT:
+            end = position + length
+        elif name != MATROSKA_CLUSTER:
+            position += length
+    return None
 
 
 def _mp3_end(file: io.BufferedReader) -> int | None:

@@ -268,6 +268,23 @@ def test_live_webm_without_a_length_is_read(tmp_path: Path) -> None:
     assert len(decode(path)) == pytest.approx(2 * SAMPLE_RATE, abs=1)
 
 
+@pytest.mark.parametrize("live", ["0", "1"])
+@pytest.mark.parametrize("place", [0.2, 0.5, 0.9])
+def test_webm_damaged_inside_is_refused(tmp_path: Path, live: str, place: float) -> None:
+    path = write_av(tmp_path / "a.webm", noisy_tone(48_000, 20), "libopus", options={"live": live})
+    data = bytearray(path.read_bytes())
+    start = int(place * len(data))
+    data[start : start + 3000] = bytes(3000)
+    path.write_bytes(data)
+    assert "damaged" in refusal(path)
+
+
+def test_webm_with_bytes_after_its_end_is_read(tmp_path: Path) -> None:
+    path = write_av(tmp_path / "a.webm", tone(300, 48_000), "libopus")
+    path.write_bytes(path.read_bytes() + b"padding" * 100)
+    assert len(decode(path)) == pytest.approx(2 * SAMPLE_RATE, abs=1)
+
+
 def test_missing_file_directory_and_empty_file(tmp_path: Path) -> None:
     assert refusal(tmp_path / "none.wav") == "No such file or directory"
     assert "is a directory" in refusal(tmp_path)
