@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["TEMPORARY_PREFIX", "TEMPORARY_SUFFIX", "write_atomically"]
+__all__ = ["TEMPORARY_PREFIX", "TEMPORARY_SUFFIX", "replacing", "write_atomically"]
 
 TEMPORARY_PREFIX = ".fun-asr-"
 TEMPORARY_SUFFIX = ".tmp"
@@ -25,12 +27,19 @@ def write_atomically(path: Path, content: bytes, temporary_name: str | None = No
     Raises:
         OSError: when that fails; nothing is left behind.
     """
+    with replacing(path, temporary_name) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, temporary_name: str | None = None) -> Iterator[Path]:
+    """`write_atomically` for what writes to a path: the temporary one, moved into place after the `with` block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Short, since the name itself may be as long as the file system allows.
     made_up = f"{TEMPORARY_PREFIX}{os.getpid()}-{next(_temporary_numbers)}{TEMPORARY_SUFFIX}"
     temporary = path.with_name(temporary_name or made_up)
     try:
-        temporary.write_bytes(content)
+        yield temporary
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)

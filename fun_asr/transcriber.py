@@ -21,7 +21,7 @@ from fun_asr.decoding.hotwords import Hotwords
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.pool import SegmentPool
 from fun_asr.errors import CheckpointError, ConfigError
-from fun_asr.memory import limit_kept_memory, return_free_memory
+from fun_asr.memory import return_free_memory, set_up_memory
 from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
 from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.model.fun_asr import FunASR
@@ -55,6 +55,8 @@ def load_model(
 ) -> Transcriber:
     """Load a model for transcription.
 
+    Sets how glibc's malloc keeps and returns memory, for the whole process (`fun_asr.memory`).
+
     Arguments:
         directory: a model directory; None is the model inside the package.
         device: "auto", "cpu", "cuda" or "cuda:N".
@@ -72,7 +74,7 @@ def load_model(
     kind = resolve_compute_type(compute_type, where)
     if threads:
         torch.set_num_threads(threads)
-    limit_kept_memory()
+    set_up_memory()
     network = load_network(model_directory, where, kind)
     tokenizer = Tokenizer(model_directory / TOKENIZER_FILE)
     ctc_tokenizer = CTCTokenizer(model_directory / CTC_TOKENIZER_FILE)
@@ -82,6 +84,7 @@ def load_model(
     if tokenizer.no_timestamps >= config.decoder.vocab_size or ctc_tokenizer.vocab_size != config.ctc.vocab_size:
         raise CheckpointError(f"{model_directory}: the tokenizers do not belong to this model")
     detector = load_speech_detector(model_directory / VAD_FILE)
+    return_free_memory()
     return Transcriber(network, tokenizer, ctc_tokenizer, where, detector, language_model)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -19,7 +19,7 @@ from fun_asr.errors import AudioDecodeError
 
 __all__ = ["AudioSegment", "EndOfRecording", "cut_stream", "read_segments"]
 
-SECONDS_AHEAD = 300.0  # of audio: what waits to be consumed, 19 MB
+SECONDS_AHEAD = 300.0  # of audio that waits, 19 MB: of the recording being consumed, and of all after it
 RECORDINGS_AHEAD = 32  # opened before their turn: short ones are read while a batch is recognised
 
 
@@ -129,7 +129,7 @@ class _Ahead:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._events: dict[int, deque[Event]] = {}
-        self._seconds = 0.0
+        self._samples: Counter[int] = Counter()  # of each recording, in its events
         self._first = 0  # recording that the next event is of
         self.stopped = False
 
@@ -139,22 +139,25 @@ class _Ahead:
             # Jobs start in the order of the recordings, so a thread is always on the first one, and may always go on.
             self._changed.wait_for(lambda: self.stopped or self._has_room(event))
             self._events.setdefault(event.recording, deque()).append(event)
-            self._seconds += _seconds(event)
+            self._samples[event.recording] += _samples(event)
             self._changed.notify_all()
             return not self.stopped
 
     def _has_room(self, event: Event) -> bool:
+        # Those after the first one are consumed when it has ended: their share must not be its own.
+        own = self._samples[self._first]
+        waiting = own if event.recording == self._first else self._samples.total() - own
         wanted = event.recording == self._first and not self._events.get(self._first)
-        return wanted or self._seconds + _seconds(event) <= SECONDS_AHEAD
+        return wanted or waiting + _samples(event) <= SECONDS_AHEAD * SAMPLE_RATE
 
     def get(self) -> Event:
         """Wait for the next event."""
         with self._changed:
             self._changed.wait_for(lambda: bool(self._events.get(self._first)))
             event = self._events[self._first].popleft()
-            self._seconds -= _seconds(event)
+            self._samples[event.recording] -= _samples(event)
             if isinstance(event, EndOfRecording):
-                del self._events[self._first]
+                del self._events[self._first], self._samples[self._first]
                 self._first += 1
             self._changed.notify_all()
             return event
@@ -166,8 +169,8 @@ class _Ahead:
             self._changed.notify_all()
 
 
-def _seconds(event: Event) -> float:
-    return len(event.samples) / SAMPLE_RATE if isinstance(event, AudioSegment) else 0.0
+def _samples(event: Event) -> int:
+    return len(event.samples) if isinstance(event, AudioSegment) else 0
 
 
 def _work(jobs: SimpleQueue[_Job | None], max_seconds: float, detector: SpeechDetector | None, ahead: _Ahead) -> None:

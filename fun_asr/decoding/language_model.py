@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fun_asr.errors import CheckpointError
+from fun_asr.files import replacing
 
 KEY_BITS = 10
 """Of a packed n-gram, for each piece: at most 1,023 pieces and one for the boundary, at most six to a key."""
@@ -84,8 +85,9 @@ class NGramModel:
         tensors: dict[str, npt.NDArray[np.generic]] = {"unigrams": self._unigrams}
         for order, (keys, parts) in enumerate(zip(self._keys, self._parts, strict=True), start=2):
             tensors[f"{order}.keys"], tensors[f"{order}.parts"] = keys, parts.astype(np.float16)
-        save_file(tensors, path)
-        path.chmod(0o644)  # the library writes files that only their owner may read
+        with replacing(path) as unfinished:
+            save_file(tensors, unfinished)
+            unfinished.chmod(0o644)  # the library writes files that only their owner may read
 
     @classmethod
     def load(cls, path: Path) -> NGramModel:

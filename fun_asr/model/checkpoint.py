@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.files import replacing, write_atomically
 from fun_asr.model.config import ModelConfig, from_mapping
 from fun_asr.model.encoder import sinusoids
 from fun_asr.model.fun_asr import FunASR
@@ -91,7 +91,7 @@ def save_model(
         path = directory / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         write_tensors(path, shard)
     text = json.dumps(dataclasses.asdict(config), indent=2) + "\n"
-    (directory / CONFIG_FILE).write_text(text, encoding="utf-8")
+    write_atomically(directory / CONFIG_FILE, text.encode())
 
 
 def companion_files(directory: Path) -> list[Path]:
@@ -138,10 +138,9 @@ def load_stored(directory: Path) -> dict[str, Tensor]:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write a safetensors file under another name and move it into place."""
-    unfinished = path.with_suffix(".tmp")
-    save_file(tensors, unfinished)
-    unfinished.chmod(0o644)  # the library writes files that only their owner may read
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished:
+        save_file(tensors, unfinished)
+        unfinished.chmod(0o644)  # the library writes files that only their owner may read
 
 
 def dequantize(stored: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:

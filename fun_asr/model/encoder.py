@@ -67,7 +67,7 @@ class SelfAttention(nn.Module):
         for b, length in enumerate([L] * B if mask is None else mask.sum(dim=1).tolist()):
             q, k, v = qkv[b, :length].view(length, 3, H, -1).permute(1, 2, 0, 3).contiguous()  # [H, length, D / H] each
             scores = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2))
-            y[b, :length] = torch.bmm(torch.softmax(scores, dim=-1, out=scores), v).transpose(0, 1)
+            y[b, :length] = torch.bmm(scores.softmax(dim=-1), v).transpose(0, 1)
         return y.flatten(2)
 
 

@@ -7,6 +7,7 @@ leaves the GELU to another pass over the result. Shapes: D input width, F output
 from __future__ import annotations
 
 import functools
+import itertools
 from typing import TypeGuard
 
 import torch
@@ -21,6 +22,8 @@ __all__ = ["PackedLinear", "can_pack", "pack_linears"]
 
 class PackedLinear(nn.Module):
     """`nn.Linear` in bfloat16 on the CPU, with a GELU after it if asked for. Inference only; check `can_pack` first.
+
+    What oneDNN has laid out cannot be moved, copied or saved, and is no parameter.
 
     Arguments:
         linear: the layer it replaces.
@@ -46,20 +49,23 @@ class PackedLinear(nn.Module):
 @functools.cache
 def can_pack() -> bool:
     """Whether this torch has the operators, which are not public, and they compute what they should."""
-    linear = nn.Linear(32, 48, dtype=torch.bfloat16)
-    x = torch.linspace(-2, 2, 5 * 32, dtype=torch.bfloat16).view(5, 32)
     with torch.inference_mode():
-        expected = F.gelu(linear(x))
+        linear = nn.utils.skip_init(nn.Linear, 32, 48, dtype=torch.bfloat16)  # draws no random numbers
+        linear.weight.copy_(torch.linspace(-0.2, 0.2, linear.weight.numel()).sin().view_as(linear.weight))
+        linear.bias.copy_(torch.linspace(-1, 1, 48))
+        x = torch.linspace(-2, 2, 300 * 32, dtype=torch.bfloat16).view(300, 32)
         try:
-            return torch.allclose(PackedLinear(linear, gelu=True)(x), expected, rtol=0.02, atol=0.02)
-        except (RuntimeError, AttributeError, NotImplementedError):
+            for rows, gelu in itertools.product((x[:1], x), (False, True)):
+                y, expected = PackedLinear(linear, gelu=gelu)(rows), linear(rows)
+                if not torch.allclose(y, F.gelu(expected) if gelu else expected, rtol=0.02, atol=0.02):
+                    return False
+        except (RuntimeError, AttributeError):
             return False
+    return True
 
 
 def pack_linears(model: nn.Module) -> None:
     """Replace a model's bfloat16 linear layers on the CPU, and the GELUs after them, where this torch can do it."""
-    if not can_pack():
-        return
     for module in list(model.modules()):
         if isinstance(module, Router):  # uses its weights in float32
             continue
@@ -73,5 +79,8 @@ def pack_linears(model: nn.Module) -> None:
 
 def _is_packable(module: nn.Module) -> TypeGuard[nn.Linear]:
     return (
-        isinstance(module, nn.Linear) and module.weight.dtype is torch.bfloat16 and module.weight.device.type == "cpu"
+        isinstance(module, nn.Linear)
+        and module.weight.dtype is torch.bfloat16
+        and module.weight.device.type == "cpu"
+        and can_pack()
     )

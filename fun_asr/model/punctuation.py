@@ -157,7 +157,7 @@ def save_punctuation(directory: Path, model: PunctuationModel, *, int8: bool = T
     values = {**asdict(model.net.config), "forms": dict(sorted(model.forms.items()))}
     pieces = json.dumps(model.pieces, ensure_ascii=False)
     write_atomically(directory / PIECES_FILE, f"{pieces}\n".encode())
-    # Last, so that a directory with a configuration is whole.
+    # Last, so that a new directory with a configuration is whole.
     write_atomically(directory / CONFIG_FILE, f"{json.dumps(values, indent=1, ensure_ascii=False)}\n".encode())
 
 

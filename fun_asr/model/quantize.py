@@ -2,8 +2,8 @@
 
 In int8 the matrices keep the checkpoint's integers and each product quantises its input on the fly, so the weights are
 read at a quarter of float32's size. That pays for the decoder's few rows a step; what works on all frames at once, the
-encoder, CTC head and cross-attention's keys and values, is bfloat16 where the CPU multiplies it. Shapes: N rows, D
-input width, F output width, V vocabulary, E experts.
+encoder, CTC head and cross-attention's keys and values, is bfloat16 where the CPU multiplies it, in the layout that
+`fun_asr.model.packed` gives it. Shapes: N rows, D input width, F output width, V vocabulary, E experts.
 """
 
 from __future__ import annotations
@@ -187,16 +187,16 @@ def load_network(directory: Path, device: torch.device, compute_type: ComputeTyp
 def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str, narrow: torch.dtype | None) -> FunASR:
     """The network with int8 matrices, those that work on frames in `narrow` where that is given."""
     of_frames = {name: stored.pop(name) for name in list(stored) if narrow is not None and _works_on_frames(name)}
-    packed: dict[str, tuple[Tensor, Tensor]] = {}
-    for name in [name for name, tensor in stored.items() if _is_packed(name, tensor)]:
+    matrices: dict[str, tuple[Tensor, Tensor]] = {}
+    for name in [name for name, tensor in stored.items() if _becomes_int8(name, tensor)]:
         weight, scale = stored.pop(name), stored.pop(name + SCALE_SUFFIX, None)
-        packed[name] = quantize(name, weight) if scale is None else (weight, scale)
+        matrices[name] = quantize(name, weight) if scale is None else (weight, scale)
     state = dequantize(stored) | dequantize(of_frames, narrow or torch.float32)
     # Placeholders without memory let `build_model` check the shapes of the matrices that are replaced below.
-    for name, (integers, _) in packed.items():
+    for name, (integers, _) in matrices.items():
         state[name] = torch.empty(integers.shape, device="meta")
     model = build_model(config, state, where)
-    for name, (integers, scale) in packed.items():
+    for name, (integers, scale) in matrices.items():
         path = name.rpartition(".")[0]
         module = model.get_submodule(path)
         replacement: nn.Module
@@ -217,6 +217,6 @@ def _works_on_frames(name: str) -> bool:
     return name.startswith(("encoder.", "ctc.")) or ".cross_attention.kv." in name
 
 
-def _is_packed(name: str, tensor: Tensor) -> bool:
+def _becomes_int8(name: str, tensor: Tensor) -> bool:
     matrix = tensor.dim() == 2 and name.endswith(".weight") and ".router." not in name
     return matrix or name.endswith(".experts.gate_up_EHD")

@@ -279,6 +279,19 @@ def test_webm_damaged_inside_is_refused(tmp_path: Path, live: str, place: float)
     assert "damaged" in refusal(path)
 
 
+@pytest.mark.parametrize("missing", [1, 50, 300])
+def test_webm_of_a_recorder_that_was_stopped_is_read(tmp_path: Path, missing: int) -> None:
+    path = write_av(tmp_path / "a.webm", noisy_tone(48_000, 20), "libopus", options={"live": "1"})
+    path.write_bytes(path.read_bytes()[:-missing])
+    assert len(decode(path)) > 19 * SAMPLE_RATE
+
+
+def test_finished_webm_cut_short_is_refused(tmp_path: Path) -> None:
+    path = write_av(tmp_path / "a.webm", noisy_tone(48_000, 20), "libopus")
+    path.write_bytes(path.read_bytes()[:-300])
+    assert "cut short" in refusal(path)
+
+
 def test_webm_with_bytes_after_its_end_is_read(tmp_path: Path) -> None:
     path = write_av(tmp_path / "a.webm", tone(300, 48_000), "libopus")
     path.write_bytes(path.read_bytes() + b"padding" * 100)

@@ -9,13 +9,23 @@ from fun_asr.model import packed
 from fun_asr.model.config import EncoderConfig
 from fun_asr.model.encoder import Encoder
 from fun_asr.model.packed import PackedLinear, can_pack, pack_linears
+from fun_asr.model.precision import bfloat16_is_fast
 
-pytestmark = pytest.mark.skipif(not can_pack(), reason="this torch has no packed bfloat16 products on this processor")
+needs_packing = pytest.mark.skipif(
+    not can_pack(), reason="this torch has no packed bfloat16 products on this processor"
+)
 
 # Of the largest result: bfloat16 has 8 significant bits.
 ROUNDING = 2**-8
 
 
+@pytest.mark.skipif(not bfloat16_is_fast(torch.device("cpu")), reason="this processor multiplies no bfloat16")
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch comes without oneDNN")
+def test_where_bfloat16_is_fast_layers_can_be_packed() -> None:
+    assert can_pack()
+
+
+@needs_packing
 @pytest.mark.parametrize("gelu", [False, True])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(1, 512, 512), (3, 33, 7), (700, 96, 130), (2, 5, 64, 48)])
@@ -57,6 +67,7 @@ def encode(encoder: Encoder, rows: Tensor, lengths: Tensor) -> list[Tensor]:
     return [row[:n].float() for row, n in zip(encoded, frames.tolist(), strict=True)]
 
 
+@needs_packing
 def test_packed_encoder_encodes_as_float32(encoder: Encoder) -> None:
     rows, lengths = features([200, 151, 90, 3])
     expected = encode(encoder, rows, lengths)
@@ -67,20 +78,37 @@ def test_packed_encoder_encodes_as_float32(encoder: Encoder) -> None:
         assert (utterance - reference).norm() <= 0.02 * reference.norm()
 
 
-def test_an_utterance_is_encoded_alike_alone_and_beside_longer_ones(encoder: Encoder) -> None:
+@pytest.mark.parametrize("packing", [pytest.param(True, marks=needs_packing), False])
+def test_an_utterance_is_encoded_alike_alone_and_beside_longer_ones(encoder: Encoder, packing: bool) -> None:
     encoder.to(torch.bfloat16)
-    pack_linears(encoder)
+    if packing:
+        pack_linears(encoder)
     rows, lengths = features([200, 90])
     beside = encode(encoder, rows, lengths)[1]
     (alone,) = encode(encoder, rows[1:, :, :90], lengths[1:])
     assert (alone - beside).norm() <= 1e-3 * alone.norm()
 
 
-def test_without_the_operators_layers_stay_as_they_are(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed, "can_pack", lambda: False)
+@pytest.mark.parametrize("fault", [AttributeError("no such operator"), RuntimeError("not on this processor")])
+def test_without_the_operators_layers_stay_as_they_are(
+    encoder: Encoder, fault: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(packed.PackedLinear, "__init__", fail)
+    monkeypatch.setattr(packed, "can_pack", can_pack.__wrapped__)
     before = [type(module) for module in encoder.to(torch.bfloat16).modules()]
     pack_linears(encoder)
     assert [type(module) for module in encoder.modules()] == before
+
+
+def test_asking_leaves_the_random_numbers_alone() -> None:
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    can_pack.__wrapped__()
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_float32_layers_are_left_alone(encoder: Encoder) -> None:
