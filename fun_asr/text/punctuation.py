@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,6 +57,14 @@ class _Part:
     before: str
     core: str
     after: str
+
+
+_CENTURIES = {"sixteen", "seventeen", "eighteen", "nineteen"}
+_TENS = {"twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"}
+_UNITS = {
+    *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"),
+}
 
 
 class _Text:
@@ -192,6 +201,10 @@ class Punctuator:
         chosen[-1] = Mark.PERIOD + merged[-1, Mark.PERIOD :].argmax()
         inside = (marks[:, Mark.QUESTION_INSIDE :] > marks[:, Mark.QUESTION : Mark.QUESTION_INSIDE]).tolist()
         restored = [Mark(mark) for mark in chosen.tolist()]
+        for place, (word, following) in enumerate(itertools.pairwise(plain(word) for word in words)):
+            # "twenty, five dollars" would be written "20, $5", and "nineteen. Eighty four" is a year.
+            if (word in _TENS and following in _UNITS) or (word in _CENTURIES and following in _TENS):
+                restored[place] = Mark.NONE
         for place, mark in enumerate(restored[:-1]):
             if mark in (Mark.QUESTION, Mark.EXCLAMATION) and inside[place][mark - Mark.QUESTION]:
                 restored[place] = Mark(mark + Mark.QUESTION_INSIDE - Mark.QUESTION)

@@ -123,6 +123,16 @@ def test_the_last_word_ends_a_sentence_and_the_first_begins_one(tiny: Punctuator
         assert not words[0][0].islower()
 
 
+def test_no_mark_parts_the_words_of_a_number(tiny: Punctuator) -> None:
+    numbers = ["twenty one", "ninety third", "nineteen eighty four", "eighteen fifty"]
+    words = " of ".join(numbers * 20).split()
+    marked = [word.lower() for word in tiny.punctuate(words)]
+    for place, word in enumerate(words[:-1]):
+        if word != "of" and words[place + 1] != "of":
+            assert marked[place] == word
+    assert any(word[-1] in ",.?!" for word in marked[:-1])
+
+
 def test_a_full_stop_is_followed_by_a_capital(tiny: Punctuator) -> None:
     words = tiny.punctuate(random_words(400))
     after = [b for a, b in itertools.pairwise(words) if a.endswith(".") and a.lower() != "mr."]
