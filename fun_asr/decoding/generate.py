@@ -212,14 +212,15 @@ def generate(
     logits = decoder.step(prompts, cache)
 
     trees = options.hotwords or ()
+    # The special tokens after the end of text are never written anyway; published lists have them.
+    never = [token for token in options.suppress if token <= tokenizer.eot]
+    never_first = [*never, *(token for token in options.suppress_first if token <= tokenizer.eot)]
     steps = _Steps(
         decoder=decoder,
         cache=cache,
         eot=tokenizer.eot,
-        suppress=torch.tensor(options.suppress, dtype=torch.int64, device=memory.device),
-        suppress_first=torch.tensor(
-            [*options.suppress, *options.suppress_first], dtype=torch.int64, device=memory.device
-        ),
+        suppress=torch.tensor(never, dtype=torch.int64, device=memory.device),
+        suppress_first=torch.tensor(never_first, dtype=torch.int64, device=memory.device),
         bias=RowBias(trees, memory.device) if any(tree is not None for tree in trees) else None,
     )
     beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]

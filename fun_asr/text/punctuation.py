@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from fun_asr.model.punctuation import (
     pause_classes,
     plain,
 )
+from fun_asr.text.itn import normalize_words
 from fun_asr.text.wordpiece import MAX_WORD_PIECES, WordPieceTokenizer, WordTypes
 
 __all__ = ["Prediction", "Punctuator"]
@@ -33,6 +33,8 @@ MARGIN = 24
 """Pieces that a window of a longer text shows the network on either side of the words that it gives results for."""
 ROWS = 16
 """Most windows computed at once."""
+NEW_NUMBER_PAUSE = 0.3
+"""Seconds after which a sentence may end between words that make one number."""
 
 _SIGNS = {Mark.COMMA: ",", Mark.PERIOD: ".", Mark.QUESTION: "?", Mark.EXCLAMATION: "!"}
 _OUTSIDE = {Mark.QUESTION_INSIDE: Mark.QUESTION, Mark.EXCLAMATION_INSIDE: Mark.EXCLAMATION}
@@ -57,14 +59,6 @@ class _Part:
     before: str
     core: str
     after: str
-
-
-_CENTURIES = {"sixteen", "seventeen", "eighteen", "nineteen"}
-_TENS = {"twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"}
-_UNITS = {
-    *("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
-    *("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth"),
-}
 
 
 class _Text:
@@ -201,9 +195,9 @@ class Punctuator:
         chosen[-1] = Mark.PERIOD + merged[-1, Mark.PERIOD :].argmax()
         inside = (marks[:, Mark.QUESTION_INSIDE :] > marks[:, Mark.QUESTION : Mark.QUESTION_INSIDE]).tolist()
         restored = [Mark(mark) for mark in chosen.tolist()]
-        for place, (word, following) in enumerate(itertools.pairwise(plain(word) for word in words)):
-            # "twenty, five dollars" would be written "20, $5", and "nineteen. Eighty four" is a year.
-            if (word in _TENS and following in _UNITS) or (word in _CENTURIES and following in _TENS):
+        for place in _inside_numbers(words):
+            # "twenty, five dollars" would be written "20, $5"; a speaker who pauses may mean two numbers.
+            if restored[place] is Mark.COMMA or pauses is None or pauses[place] < NEW_NUMBER_PAUSE:
                 restored[place] = Mark.NONE
         for place, mark in enumerate(restored[:-1]):
             if mark in (Mark.QUESTION, Mark.EXCLAMATION) and inside[place][mark - Mark.QUESTION]:
@@ -249,6 +243,12 @@ class Punctuator:
         if form is not None and (case is Case.MIXED or (case is Case.CAPITALISED and form[0].isupper())):
             return form
         return word.upper() if case is Case.UPPER else word[:1].upper() + word[1:]
+
+
+def _inside_numbers(words: Sequence[str]) -> Iterator[int]:
+    """Places of words that are written as one with the next: numbers, dates, times, e-mail addresses and the like."""
+    for _, (start, end) in normalize_words(words):
+        yield from range(start, end - 1)
 
 
 def _shows_case(word: str) -> bool:

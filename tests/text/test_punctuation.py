@@ -123,14 +123,23 @@ def test_the_last_word_ends_a_sentence_and_the_first_begins_one(tiny: Punctuator
         assert not words[0][0].islower()
 
 
-def test_no_mark_parts_the_words_of_a_number(tiny: Punctuator) -> None:
-    numbers = ["twenty one", "ninety third", "nineteen eighty four", "eighteen fifty"]
-    words = " of ".join(numbers * 20).split()
-    marked = [word.lower() for word in tiny.punctuate(words)]
-    for place, word in enumerate(words[:-1]):
-        if word != "of" and words[place + 1] != "of":
-            assert marked[place] == word
+NUMBERS = ["twenty one dollars", "nineteen eighty four", "six forty five", "john at example dot com"]
+
+
+def parted(punctuator: Punctuator, pause: float | None) -> set[str]:
+    """Marks inside numbers and the like."""
+    words = " of ".join(NUMBERS * 20).split()
+    pauses = None if pause is None else [pause] * len(words)
+    marked = punctuator.punctuate(words, pauses)
     assert any(word[-1] in ",.?!" for word in marked[:-1])
+    inside = [i for i in range(len(words) - 1) if "of" not in words[i : i + 2]]
+    return {marked[i][-1] for i in inside} & set(",.?!")
+
+
+def test_no_mark_parts_what_is_written_as_one(tiny: Punctuator) -> None:
+    assert parted(tiny, None) == parted(tiny, 0.1) == set()
+    # A speaker who pauses may begin a new sentence there.
+    assert parted(tiny, 0.5) > set() and "," not in parted(tiny, 0.5)
 
 
 def test_a_full_stop_is_followed_by_a_capital(tiny: Punctuator) -> None:

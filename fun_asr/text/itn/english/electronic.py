@@ -25,7 +25,7 @@ _NO_USER = FUNCTION_WORDS | word_set(
 
 
 def email(sentence: Sentence, i: int) -> Match | None:
-    """john.smith@gmail.com."""
+    """john.smith@gmail.com, in small letters: a name that is spelled for an address is no name in a sentence."""
     if "at" not in sentence.lowers or "dot" not in sentence.lowers:
         return None
     local = _label(sentence, i, _NO_USER, "at", *_SIGNS)
@@ -40,7 +40,7 @@ def email(sentence: Sentence, i: int) -> Match | None:
     if sentence.at(end) != "at" or not sentence.linked(end + 1):
         return None
     host = _host(sentence, end + 1, _ARTICLES)
-    return Match(host[1], ((f"{text}@{host[0]}", host[1] - i),)) if host is not None else None
+    return Match(host[1], ((f"{text}@{host[0]}".lower(), host[1] - i),)) if host is not None else None
 
 
 def url(sentence: Sentence, i: int) -> Match | None:
