@@ -8,7 +8,7 @@ import os
 
 __all__ = ["return_free_memory", "set_up_memory"]
 
-KEPT_ONEDNN_PRIMITIVES = 64  # compiled operations: the layers of one batch share theirs, two an utterance for attention
+KEPT_ONEDNN_PRIMITIVES = 32  # compiled operations: the layers of one run of the encoder share theirs
 KEPT_TORCH_OPERATIONS = 16
 
 # Parameters of glibc's mallopt; before version 2.35 it takes 32 MB at most.

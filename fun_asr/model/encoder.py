@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fun_asr.model.config import EncoderConfig
 
 ENCODER_FRAMES_PER_SECOND = 50
+QUERIES_AT_ONCE = 512  # on the CPU: the scores of 30 s are 36 MB, twice
 
 
 def sinusoids(length: int, dim: int, max_timescale: float = 10_000.0) -> Tensor:
@@ -66,8 +67,9 @@ class SelfAttention(nn.Module):
         y = qkv.new_zeros(B, L, H, qkv.shape[-1] // (3 * H))
         for b, length in enumerate([L] * B if mask is None else mask.sum(dim=1).tolist()):
             q, k, v = qkv[b, :length].view(length, 3, H, -1).permute(1, 2, 0, 3).contiguous()  # [H, length, D / H] each
-            scores = torch.bmm(q * q.shape[-1] ** -0.5, k.transpose(1, 2))
-            y[b, :length] = torch.bmm(scores.softmax(dim=-1), v).transpose(0, 1)
+            for part, into in zip(q.split(QUERIES_AT_ONCE, dim=1), y[b, :length].split(QUERIES_AT_ONCE), strict=True):
+                scores = torch.bmm(part * q.shape[-1] ** -0.5, k.transpose(1, 2))
+                into.copy_(torch.bmm(scores.softmax(dim=-1), v).transpose(0, 1))
         return y.flatten(2)
 
 
