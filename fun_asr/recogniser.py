@@ -39,7 +39,7 @@ DEFAULT_BEAM = 3  # by bin/benchmark: a sixth fewer errors than greedy search on
 BEAM_MARGIN = 2.0  # nats: a third fewer hypotheses, the words of the dev sets unchanged
 CTC_LANGUAGE = "en"  # of the CTC head's vocabulary: only its words have times
 
-SAMPLES_AT_ONCE_ON_CPU = 30 * SAMPLE_RATE  # padded, in a run of the encoder: as fast as all, in a tenth of the memory
+SAMPLES_AT_ONCE_ON_CPU = 30 * SAMPLE_RATE  # padded, in a run of the encoder: as fast as a whole batch, in less memory
 
 Decoding = Literal["generate", "ctc"]
 

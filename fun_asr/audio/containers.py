@@ -114,7 +114,8 @@ def _matroska_damage(file: io.BufferedReader, size: int) -> str | None:
         place = f"damaged at byte {position}"
         file.seek(position)
         header = file.read(12)
-        name, rest = header[: 9 - header[0].bit_length()], header[9 - header[0].bit_length() :]
+        name_width = 9 - header[0].bit_length()
+        name, rest = header[:name_width], header[name_width:]
         width = 9 - rest[0].bit_length() if rest else 9
         if not 1 <= len(name) <= 4 or width > len(rest):
             if recorded_live and position + 12 > size:

@@ -106,17 +106,15 @@ def read_segments(
         arguments = (jobs, max_seconds, detector, ahead)
         threading.Thread(target=_work, args=arguments, name="fun-asr-reader", daemon=True).start()
     remaining = enumerate(paths)
-    started = finished = 0
+    started = 0
     try:
         while True:
-            while started < finished + RECORDINGS_AHEAD and (following := next(remaining, None)) is not None:
+            while started < ahead.first + RECORDINGS_AHEAD and (following := next(remaining, None)) is not None:
                 jobs.put(following)
                 started += 1
-            if finished == started:
+            if ahead.first == started:
                 return
-            event = ahead.get()
-            yield event
-            finished += isinstance(event, EndOfRecording)
+            yield ahead.get()
     finally:
         ahead.stop()
         for _ in range(workers):
@@ -130,7 +128,7 @@ class _Ahead:
         self._changed = threading.Condition()
         self._events: dict[int, deque[Event]] = {}
         self._samples: Counter[int] = Counter()  # of each recording, in its events
-        self._first = 0  # recording that the next event is of
+        self.first = 0  # recording that the next event is of
         self.stopped = False
 
     def put(self, event: Event) -> bool:
@@ -145,20 +143,24 @@ class _Ahead:
 
     def _has_room(self, event: Event) -> bool:
         # Those after the first one are consumed when it has ended: their share must not be its own.
-        own = self._samples[self._first]
-        waiting = own if event.recording == self._first else self._samples.total() - own
-        wanted = event.recording == self._first and not self._events.get(self._first)
-        return wanted or waiting + _samples(event) <= SECONDS_AHEAD * SAMPLE_RATE
+        own = self._samples[self.first]
+        if event.recording != self.first:
+            waiting = self._samples.total() - own
+        elif self._events.get(self.first):
+            waiting = own
+        else:
+            return True
+        return waiting + _samples(event) <= SECONDS_AHEAD * SAMPLE_RATE
 
     def get(self) -> Event:
         """Wait for the next event."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._events.get(self._first)))
-            event = self._events[self._first].popleft()
+            self._changed.wait_for(lambda: bool(self._events.get(self.first)))
+            event = self._events[self.first].popleft()
             self._samples[event.recording] -= _samples(event)
             if isinstance(event, EndOfRecording):
-                del self._events[self._first], self._samples[self._first]
-                self._first += 1
+                del self._events[self.first], self._samples[self.first]
+                self.first += 1
             self._changed.notify_all()
             return event
 

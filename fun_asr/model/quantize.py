@@ -177,11 +177,12 @@ def load_network(directory: Path, device: torch.device, compute_type: ComputeTyp
     stored = load_stored(directory)
     if compute_type is ComputeType.INT8:
         narrow = torch.bfloat16 if bfloat16_is_fast(device) else None
-        return _int8_network(config, stored, str(directory), narrow)
-    dtype = torch.bfloat16 if compute_type is ComputeType.BFLOAT16 else torch.float32
-    model = build_model(config, dequantize(stored, dtype), str(directory)).to(device)
+        model = _int8_network(config, stored, str(directory), narrow)
+    else:
+        dtype = torch.bfloat16 if compute_type is ComputeType.BFLOAT16 else torch.float32
+        model = build_model(config, dequantize(stored, dtype), str(directory)).to(device)
     pack_linears(model)
-    return model
+    return model.eval()
 
 
 def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str, narrow: torch.dtype | None) -> FunASR:
@@ -209,8 +210,7 @@ def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str, na
         else:
             raise TypeError(f"{name}: no int8 form of {type(module).__name__}")
         model.set_submodule(path, replacement)
-    pack_linears(model)
-    return model.eval()
+    return model
 
 
 def _works_on_frames(name: str) -> bool:
