@@ -20,16 +20,16 @@ from fun_asr.audio.features import log_mel
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.audio.segment import Span
 from fun_asr.decoding import ctc
-from fun_asr.decoding.drafts import Draft, find_words
 from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
 from fun_asr.decoding.guard import BLOCKED_NGRAM, has_speech, without_loops
 from fun_asr.decoding.hotwords import Hotwords, HotwordTree
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.rescore import best_hypothesis
 from fun_asr.decoding.words import WrittenWord, written_words
+from fun_asr.drafts import Draft, find_words
 from fun_asr.model.fun_asr import FunASR
+from fun_asr.punctuation.punctuator import Punctuator
 from fun_asr.recording import FinishedSegment, RecordingState
-from fun_asr.text.punctuation import Punctuator
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.transcript import Word
 

@@ -19,20 +19,20 @@ from fun_asr.bundled import BUNDLED_MODEL
 from fun_asr.decoding.guard import is_silent
 from fun_asr.decoding.hotwords import Hotwords
 from fun_asr.decoding.language_model import NGramModel
-from fun_asr.decoding.pool import SegmentPool
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.memory import return_free_memory, set_up_memory
-from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
 from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.model.fun_asr import FunASR
-from fun_asr.model.precision import resolve_compute_type, resolve_device
-from fun_asr.model.quantize import load_network
 from fun_asr.model.routing_stats import LayerRouting, collect_routing
+from fun_asr.pool import SegmentPool
 from fun_asr.recogniser import Decoding, RecogniserOptions, SegmentRecogniser
 from fun_asr.recording import FinishedSegment, RecordingState
 from fun_asr.text.hotwords import Hotword, checked_hotwords
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
 from fun_asr.transcript import Transcript, TranscriptionFailure
+from fun_asr.weights.directory import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
+from fun_asr.weights.load import load_network
+from fun_asr.weights.precision import resolve_compute_type, resolve_device
 
 __all__ = ["Result", "Transcriber", "load_model"]
 

@@ -8,13 +8,13 @@ import torch
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from fun_asr.model.bert import BertConfig
-from fun_asr.model.checkpoint import CTC_TOKENIZER_FILE, TOKENIZER_FILE, save_model
 from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
 from fun_asr.model.fun_asr import FunASR
-from fun_asr.model.punctuation import PunctuationConfig, PunctuationModel, PunctuationNet, save_punctuation
+from fun_asr.punctuation.bert import BertConfig
+from fun_asr.punctuation.network import PunctuationConfig, PunctuationModel, PunctuationNet, save_punctuation
+from fun_asr.punctuation.wordpiece import SPECIAL_PIECES
 from fun_asr.text.tokenizer import train_ctc_tokenizer
-from fun_asr.text.wordpiece import SPECIAL_PIECES
+from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, save_model
 
 SPECIAL_TOKENS = ["endoftext", "startoftranscript", "en", "de", "zh", "transcribe", "notimestamps"]
 SENTENCES = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen jugs", "how vexing is that"]

@@ -19,13 +19,13 @@ from fun_asr.decoding.guard import cut_loops
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.rescore import best_hypothesis
 from fun_asr.decoding.words import TimedWord, WrittenWord, time_words, written_words
-from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE
-from fun_asr.model.precision import resolve_compute_type, resolve_device
-from fun_asr.model.quantize import load_network
 from fun_asr.recogniser import BEAM_MARGIN, DEFAULT_BEAM
 from fun_asr.text.spoken import spoken_form
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.data import Utterance, load_wave, read_manifest
+from fun_asr.weights.directory import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE
+from fun_asr.weights.load import load_network
+from fun_asr.weights.precision import resolve_compute_type, resolve_device
 
 BATCH = 16
 

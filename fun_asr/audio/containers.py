@@ -7,7 +7,15 @@ import os
 import struct
 import zlib
 
-__all__ = ["find_damage", "is_mpeg"]
+__all__ = ["AUDIO_SUFFIXES", "find_damage", "is_mpeg"]
+
+AUDIO_SUFFIXES = frozenset({
+    ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".caf", ".dts",
+    ".eac3", ".flac", ".flv", ".gsm", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4",
+    ".mpc", ".mpeg", ".mpg", ".mts", ".oga", ".ogg", ".ogv", ".opus", ".ra", ".rm", ".snd", ".sph", ".spx", ".tak",
+    ".tta", ".ts", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wv",
+})  # fmt: skip
+"""Suffixes, in lower case, of the files that a folder is searched for; a file named itself may have any."""
 
 STREAMED_BYTES = 0x7FFF0000  # pipes cannot seek back, so their headers claim about 2 or 4 GiB, or nothing
 XING_SLACK = 4096  # bytes: editing the tags of an MP3 file leaves its byte count a little wrong

@@ -1,1 +1,1 @@
-"""Many recordings: finding them, and writing what was transcribed."""
+"""Many recordings: who transcribes them, what is done already, what is left."""

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from fun_asr.batch.check import unreadable
-from fun_asr.batch.discover import output_names
 from fun_asr.batch.engine import Engine, Recognised, Result, Work
 from fun_asr.batch.journal import Journal, Key
 from fun_asr.batch.shards import Shard, Task, plan
-from fun_asr.batch.sources import Recording
-from fun_asr.batch.writers import Writer
 from fun_asr.errors import AudioDecodeError, FunASRError
 from fun_asr.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, write_atomically
+from fun_asr.inputs.discover import output_names
+from fun_asr.inputs.sources import Recording
 from fun_asr.transcript import Transcript, TranscriptionFailure
+from fun_asr.writers.base import Writer
 
 __all__ = ["BatchObserver", "BatchRun", "Failure", "Summary", "describe", "hash_config"]
 

@@ -16,7 +16,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from fun_asr.batch.journal import Journal, Key
-from fun_asr.batch.writers import RecordingInfo
+from fun_asr.inputs.info import RecordingInfo
 
 __all__ = ["Shard", "Task", "plan"]
 

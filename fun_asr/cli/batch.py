@@ -19,9 +19,9 @@ from fun_asr.cli.progress import BatchProgress
 if TYPE_CHECKING:
     from fun_asr.batch.engine import Engine, Recognition
     from fun_asr.batch.runner import Summary
-    from fun_asr.batch.writers import Writer
     from fun_asr.recogniser import Decoding
     from fun_asr.text.hotwords import Hotword
+    from fun_asr.writers.base import Writer
 
 
 @click.command(short_help="Transcribe folders and lists of recordings, resumable.")
@@ -93,11 +93,11 @@ def batch(
     check_decoding(decoding, beam_size)
     code = parse_language(language)
 
-    from fun_asr.batch.discover import Search
     from fun_asr.batch.engine import Recognition
     from fun_asr.batch.journal import JOURNAL_FILE, Journal
     from fun_asr.batch.runner import BatchRun, Failure, describe, hash_config
-    from fun_asr.batch.sources import find_sources
+    from fun_asr.inputs.discover import Search
+    from fun_asr.inputs.sources import find_sources
 
     recognition = Recognition(
         model_dir=model_dir,

@@ -131,7 +131,7 @@ def check_device(device: str) -> None:
     Raises:
         click.BadParameter: when it is unknown or not available.
     """
-    from fun_asr.model.precision import resolve_device
+    from fun_asr.weights.precision import resolve_device
 
     try:
         resolve_device(device)
@@ -185,7 +185,7 @@ def without_standard_input(
         names: learns what that file is called on the command line.
         stack: removes the file when it is closed.
     """
-    from fun_asr.batch.discover import STANDARD_INPUT
+    from fun_asr.inputs.discover import STANDARD_INPUT
 
     for path in recordings:
         if path == STANDARD_INPUT:

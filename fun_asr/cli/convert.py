@@ -33,10 +33,10 @@ def whisper(
     import torch
 
     from fun_asr.convert.whisper import load_ctranslate2
-    from fun_asr.model.checkpoint import CTC_TOKENIZER_FILE, TOKENIZER_FILE, save_model
     from fun_asr.model.config import ModelConfig, load_yaml
     from fun_asr.model.fun_asr import FunASR
     from fun_asr.text.tokenizer import train_ctc_tokenizer
+    from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, save_model
 
     model_config = load_yaml(ModelConfig, config)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -73,10 +73,10 @@ def bert(
 
     from fun_asr.convert.bert import punctuation_start
     from fun_asr.model.config import load_yaml
-    from fun_asr.model.punctuation import save_punctuation
-    from fun_asr.training.punctuation import PunctuationTrainConfig
-    from fun_asr.training.punctuation_data import label_sentence
-    from fun_asr.training.punctuation_texts import Texts
+    from fun_asr.punctuation.network import save_punctuation
+    from fun_asr.training.punctuation.labels import label_sentence
+    from fun_asr.training.punctuation.texts import Texts
+    from fun_asr.training.punctuation.trainer import PunctuationTrainConfig
 
     values = load_yaml(PunctuationTrainConfig, config)
     texts = Texts(values.texts, values.exclude, config.parent)
@@ -92,13 +92,8 @@ def bert(
 @click.argument("output_dir", type=click.Path(path_type=Path))
 def int8(model_dir: Path, output_dir: Path) -> None:
     """Write MODEL_DIR with its matrices as int8 per output channel: a quarter of the size."""
-    from fun_asr.model.checkpoint import (
-        companion_files,
-        dequantize,
-        load_config,
-        load_stored,
-        save_model,
-    )
+    from fun_asr.weights.directory import companion_files, load_config, load_stored, save_model
+    from fun_asr.weights.int8 import dequantize
 
     state = dequantize(load_stored(model_dir))
     save_model(output_dir, load_config(model_dir), state, companion_files(model_dir), int8=True)
@@ -114,14 +109,9 @@ def average(output_dir: Path, models: tuple[str, ...]) -> None:
     A mean of a fine-tuned model and its start is often better than both, and keeps more of what the start could do
     (WiSE-FT, Wortsman et al. 2022). The CTC head, which may be new, is the first model's.
     """
-    from fun_asr.model.checkpoint import (
-        average_states,
-        companion_files,
-        dequantize,
-        load_config,
-        load_stored,
-        save_model,
-    )
+    from fun_asr.convert.average import average_states
+    from fun_asr.weights.directory import companion_files, load_config, load_stored, save_model
+    from fun_asr.weights.int8 import dequantize
 
     folders, weights = [], []
     for model in models:
@@ -151,14 +141,9 @@ def experts(
     """Write MODEL_DIR with new routed experts in the place of its own; until they are trained, they add nothing."""
     import dataclasses
 
-    from fun_asr.model.checkpoint import (
-        companion_files,
-        dequantize,
-        load_config,
-        load_stored,
-        replace_experts,
-        save_model,
-    )
+    from fun_asr.convert.experts import replace_experts
+    from fun_asr.weights.directory import companion_files, load_config, load_stored, save_model
+    from fun_asr.weights.int8 import dequantize
 
     config = load_config(model_dir)
     decoder = dataclasses.replace(

@@ -18,8 +18,8 @@ def format_text(model_dir: Path | None, itn: bool) -> None:
     A line that has punctuation keeps it, one that has capitals keeps them; so formatted text passes unchanged.
     """
     from fun_asr.errors import FunASRError
+    from fun_asr.punctuation.punctuator import Punctuator
     from fun_asr.text.itn import normalize
-    from fun_asr.text.punctuation import Punctuator
 
     punctuator = Punctuator.load(model_dir)
     lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8")

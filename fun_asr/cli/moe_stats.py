@@ -27,7 +27,7 @@ from fun_asr.cli.common import (
 from fun_asr.errors import FunASRError
 
 if TYPE_CHECKING:
-    from fun_asr.batch.routing_report import GroupRouting
+    from fun_asr.cli.routing_report import GroupRouting
     from fun_asr.transcriber import Transcriber
 
 _MANIFEST_SUFFIX = ".jsonl"
@@ -88,7 +88,7 @@ def moe_stats(
     check_device(device)
 
     from fun_asr.bundled import BUNDLED_MODEL
-    from fun_asr.model.checkpoint import load_config
+    from fun_asr.weights.directory import load_config
 
     model_dir = model_dir or BUNDLED_MODEL
     config = load_config(model_dir).decoder
@@ -122,8 +122,8 @@ def _is_manifest(path: str) -> bool:
 
 def _find_groups(audio: Iterable[str], by: str, code: str | None) -> tuple[list[_Group], list[FunASRError]]:
     """The recordings by group, groups in the order of their first recording, and what cannot be used."""
-    from fun_asr.batch.discover import find_recordings
-    from fun_asr.batch.manifest import read_rows
+    from fun_asr.inputs.discover import find_recordings
+    from fun_asr.inputs.manifest import read_rows
     from fun_asr.text.tokenizer import language_code
 
     groups: dict[str | None, _Group] = {}
@@ -151,7 +151,7 @@ def _count(transcriber: Transcriber, groups: list[_Group], batch_size: int) -> t
     """The statistics of each group, and how many recordings could not be read."""
     from tqdm import tqdm
 
-    from fun_asr.batch.routing_report import GroupRouting
+    from fun_asr.cli.routing_report import GroupRouting
     from fun_asr.transcript import TranscriptionFailure
 
     counted = []
@@ -183,7 +183,7 @@ def _count(transcriber: Transcriber, groups: list[_Group], batch_size: int) -> t
 
 
 def _print(groups: list[GroupRouting], experts: int, experts_per_token: int, *, as_json: bool) -> None:
-    from fun_asr.batch.routing_report import routing_table
+    from fun_asr.cli.routing_report import routing_table
 
     if as_json:
         report = {
@@ -198,7 +198,7 @@ def _print(groups: list[GroupRouting], experts: int, experts_per_token: int, *, 
 
 def _draw(groups: list[GroupRouting], path: Path) -> bool:
     """Write the heat map; False, with a line on standard error, when there is nothing to draw."""
-    from fun_asr.batch.routing_report import heat_map
+    from fun_asr.cli.routing_report import heat_map
     from fun_asr.files import write_atomically
 
     groups = [group for group in groups if group.tokens]

@@ -12,7 +12,7 @@ from fun_asr.cli.common import Command
 from fun_asr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from fun_asr.batch.writers import Writer
+    from fun_asr.writers.base import Writer
 
 _OPTIONS = (
     click.option(
@@ -60,8 +60,8 @@ def output_options(command: Command) -> Callable[..., object]:
 
 
 def _writers(formats: tuple[str, ...], **subtitle_options: Any) -> dict[str, Writer]:
-    from fun_asr.batch.formats import SUBTITLES, make_writers, parse_formats
-    from fun_asr.batch.subtitles import SubtitleOptions
+    from fun_asr.writers.formats import SUBTITLES, make_writers, parse_formats
+    from fun_asr.writers.subtitles import SubtitleOptions
 
     try:
         names = parse_formats(formats)

@@ -36,9 +36,9 @@ def train_lm(
     Each TEXT has one sentence a line (also as .xz), or is a JSONL manifest, of which `text` is taken. Digits and
     symbols are written out as they are said.
     """
-    from fun_asr.model.checkpoint import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE
     from fun_asr.text.tokenizer import CTCTokenizer
-    from fun_asr.training.ngram import read_sentences, train
+    from fun_asr.training.language_model import read_sentences, train
+    from fun_asr.weights.directory import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE
 
     try:
         least = dict(enumerate(map(int, least_counts.split(",")), start=2))

@@ -16,7 +16,7 @@ def train_punctuation(config: Path) -> None:
     well it does on held-out text is printed and written to `scores.json`.
     """
     from fun_asr.model.config import load_yaml
-    from fun_asr.training.punctuation import PunctuationTrainConfig, PunctuationTrainer
+    from fun_asr.training.punctuation.trainer import PunctuationTrainConfig, PunctuationTrainer
 
     final = PunctuationTrainer(load_yaml(PunctuationTrainConfig, config), config.parent).run()
     click.echo(final)

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
     from tqdm import tqdm
 
-    from fun_asr.batch.discover import Inputs
-    from fun_asr.batch.writers import Writer
+    from fun_asr.inputs.discover import Inputs
     from fun_asr.recogniser import Decoding
     from fun_asr.text.hotwords import Hotword
     from fun_asr.transcriber import Result
     from fun_asr.transcript import Transcript
+    from fun_asr.writers.base import Writer
 
 # What stops every file that is still to be written, and not only one with an odd name.
 _FATAL_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -86,7 +86,7 @@ def transcribe(
     code = parse_language(language)
     check_device(device)
 
-    from fun_asr.batch.discover import find_recordings
+    from fun_asr.inputs.discover import find_recordings
 
     inputs = find_recordings(paths)
     # Before the model is loaded, so that a mistyped folder shows at once.
@@ -127,7 +127,7 @@ class _Output:
     """
 
     def __init__(self, inputs: Inputs, output_dir: Path | None, writers: dict[str, Writer], *, bare: bool) -> None:
-        from fun_asr.batch.discover import output_names
+        from fun_asr.inputs.discover import output_names
 
         self._writers = writers
         self._bare = bare
@@ -166,7 +166,7 @@ class _Output:
                 return
 
     def _printed(self, transcript: Transcript) -> bytes:
-        from fun_asr.batch.writers import json_line
+        from fun_asr.writers.base import json_line
 
         ((name, writer),) = self._writers.items()
         if name == "json":

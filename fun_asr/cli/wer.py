@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import click
 
 from fun_asr.errors import ScoringError
-from fun_asr.scoring.formats import FORMATS
+from fun_asr.scoring.reading import FORMATS
 
 if TYPE_CHECKING:
-    from fun_asr.scoring.formats import Pair
+    from fun_asr.scoring.reading import Pair
     from fun_asr.scoring.summary import Grouping, Summary
     from fun_asr.scoring.wer import Score
 
@@ -183,7 +183,7 @@ def wer(
     weigh_by: Grouping = by[0] if by else "set"
     parsed_weights = None if weights is None else _parse_weights(weights)
 
-    from fun_asr.scoring.formats import read_pair
+    from fun_asr.scoring.reading import read_pair
     from fun_asr.scoring.summary import Bootstrap, summarize
     from fun_asr.scoring.wer import score
     from fun_asr.text.normalize import get_normalizer
@@ -266,7 +266,7 @@ def _parse_weights(text: str) -> dict[str, float]:
 
 def _together(paths: Sequence[Path], pairs: Sequence[Pair]) -> Pair:
     """One pair of several; where they share ids, these start with their sets' names."""
-    from fun_asr.scoring.formats import Pair
+    from fun_asr.scoring.reading import Pair
 
     names = [path.stem if path.name != "text" else path.absolute().parent.name for path in paths]
     if len(set(names)) < len(names):
@@ -311,7 +311,7 @@ def _title(hypotheses: Sequence[Path], references: Sequence[Path]) -> str:
 
 def _write_page(summary: Summary, path: Path, title: str) -> None:
     from fun_asr.files import write_atomically
-    from fun_asr.scoring.page import render_page
+    from fun_asr.scoring.page.page import render_page
 
     page = render_page(summary, path.parent, title=title).encode("utf-8", "backslashreplace")
     try:

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fun_asr.errors import CheckpointError, ConfigError
-from fun_asr.model.bert import BertConfig
-from fun_asr.model.punctuation import PunctuationConfig, PunctuationModel, PunctuationNet
-from fun_asr.text.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
+from fun_asr.punctuation.bert import BertConfig
+from fun_asr.punctuation.network import PunctuationConfig, PunctuationModel, PunctuationNet
+from fun_asr.punctuation.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
 
 _LAST_KEPT_CHARACTER = "\u00ff"
 

@@ -1,6 +1,6 @@
 """How likely a word is right, from what the decoder and CTC say of it: a logistic regression on a few numbers.
 
-`bin/calibrate-confidence` fits the weights on one half of development clips and measures them on the other.
+`bin/recipe/calibrate-confidence` fits the weights on one half of development clips and measures them on the other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from fun_asr.decoding.words import TimedWord
 
 __all__ = ["features", "word_confidence"]
 
-# Of `features`, the constant last; by bin/calibrate-confidence.
+# Of `features`, the constant last; by bin/recipe/calibrate-confidence.
 GENERATE = (2.428, 2.307, 0.958, 0.668, -2.081)
 CTC = (0.592, 1.811, 1.705, -1.279)
 

@@ -18,7 +18,7 @@ MIN_LOOP_COPIES = 4
 MIN_LOOP_SPAN = 8  # tokens: "no, no, no, no" is speech
 BLOCKED_NGRAM = 5  # tokens that are not written twice when a segment is decoded again
 UNLIKELY = -5.0  # mean CTC log-probability of a word's tokens at their best frames
-HEARD_SHARE = 1 / 3  # of the tokens written, by bin/measure-guard: of words that were said CTC hears more than half
+HEARD_SHARE = 1 / 3  # of the tokens written, by bin/bench-guard: of words that were said CTC hears more than half
 
 
 def is_silent(samples: npt.NDArray[np.float32]) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fun_asr.batch.discover import AUDIO_SUFFIXES
+from fun_asr.audio.containers import AUDIO_SUFFIXES
 from fun_asr.scoring.lines import check_unique, read_lines
 from fun_asr.scoring.utterance import Utterance
 

@@ -1,1 +1,1 @@
-"""Text: tokenizers, spoken and written forms, punctuation, normalisation for scoring."""
+"""Text: tokenizers, spoken and written forms, normalisation for scoring."""

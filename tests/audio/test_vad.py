@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from fun_asr.audio.decode import decode
 from fun_asr.audio.vad import WINDOW, SpeechDetector, load_speech_detector, speech_probabilities
 from fun_asr.errors import CheckpointError
-from fun_asr.model.checkpoint import VAD_FILE
 from fun_asr.transcriber import BUNDLED_MODEL
+from fun_asr.weights.directory import VAD_FILE
 
 DATA = Path(__file__).parents[1] / "data"
 CLIP = decode(DATA / "cv-00001.opus")

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from fun_asr.batch.discover import Search, find_recordings
 from fun_asr.batch.engine import Engine, InProcessEngine, MakeRecogniser
-from fun_asr.batch.formats import make_writers
 from fun_asr.batch.journal import JOURNAL_FILE, Journal
 from fun_asr.batch.ray_engine import RayEngine
 from fun_asr.batch.runner import BatchRun, Summary, describe
-from fun_asr.batch.sources import Recording
-from fun_asr.batch.subtitles import SubtitleOptions
 from fun_asr.errors import CheckpointError
+from fun_asr.inputs.discover import Search, find_recordings
+from fun_asr.inputs.sources import Recording
+from fun_asr.writers.formats import make_writers
+from fun_asr.writers.subtitles import SubtitleOptions
 
 ray = pytest.importorskip("ray")
 

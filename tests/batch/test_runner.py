@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from fun_asr.batch import runner, shards
-from fun_asr.batch.discover import Search, find_recordings
 from fun_asr.batch.engine import InProcessEngine, Result
-from fun_asr.batch.formats import make_writers
 from fun_asr.batch.journal import JOURNAL_FILE, Journal
 from fun_asr.batch.runner import BatchRun, Failure, Summary, describe
 from fun_asr.batch.shards import Task
-from fun_asr.batch.sources import Recording
-from fun_asr.batch.subtitles import SubtitleOptions
 from fun_asr.errors import AudioDecodeError
+from fun_asr.inputs.discover import Search, find_recordings
+from fun_asr.inputs.sources import Recording
 from fun_asr.transcript import Segment, Transcript, TranscriptionFailure
+from fun_asr.writers.formats import make_writers
+from fun_asr.writers.subtitles import SubtitleOptions
 
 
 @dataclass

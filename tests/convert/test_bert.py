@@ -14,8 +14,8 @@ from transformers import BertConfig, BertModel
 from fun_asr.cli import main
 from fun_asr.convert.bert import punctuation_start
 from fun_asr.errors import CheckpointError, ConfigError
-from fun_asr.model.punctuation import load_punctuation
-from fun_asr.text.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
+from fun_asr.punctuation.network import load_punctuation
+from fun_asr.punctuation.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
 
 LETTERS = [*string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_lowercase)]
 PIECES = [*SPECIAL_PIECES, "[unused0]", *LETTERS, "the", "cat", "dog", "東", "zebra"]

@@ -14,7 +14,7 @@ from fun_asr.cli import main
 from fun_asr.decoding import ctc
 from fun_asr.decoding.language_model import BOUNDARY, NGramModel
 from fun_asr.errors import CheckpointError
-from fun_asr.training.ngram import read_sentences, train
+from fun_asr.training.language_model import read_sentences, train
 
 RNG = np.random.default_rng(0)
 SENTENCES = [RNG.integers(0, 4, RNG.integers(1, 9)).tolist() for _ in range(60)]

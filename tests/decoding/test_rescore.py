@@ -7,7 +7,7 @@ import pytest
 from fun_asr.decoding.generate import Hypothesis
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.rescore import best_hypothesis
-from fun_asr.training.ngram import train
+from fun_asr.training.language_model import train
 
 
 class Letters:

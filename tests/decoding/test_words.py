@@ -5,9 +5,9 @@ import numpy.typing as npt
 import pytest
 
 from fun_asr.decoding.words import TimedWord, WrittenWord, retime, time_words
-from fun_asr.model.checkpoint import CTC_TOKENIZER_FILE
 from fun_asr.text.tokenizer import CTCTokenizer
 from fun_asr.transcriber import BUNDLED_MODEL
+from fun_asr.weights.directory import CTC_TOKENIZER_FILE
 
 RATE = 16_000
 TOKENIZER = CTCTokenizer(BUNDLED_MODEL / CTC_TOKENIZER_FILE)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from fun_asr.scoring.page import render_page
+from fun_asr.scoring.page.page import render_page
 from fun_asr.scoring.summary import Bootstrap, Summary, summarize
 from fun_asr.scoring.utterance import Utterance
 from fun_asr.scoring.wer import score

@@ -1,0 +1,184 @@
+"""Which recordings the paths of a command line stand for, and the files that their transcripts go to."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import itertools
+import os
+import stat
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fun_asr.audio.containers import AUDIO_SUFFIXES
+from fun_asr.errors import AudioDecodeError
+
+__all__ = ["STANDARD_INPUT", "Inputs", "Search", "find_recordings", "output_names"]
+
+STANDARD_INPUT = "-"
+
+
+JUNK_FOLDERS = frozenset({
+    "$recycle.bin", "system volume information", "lost+found", "__macosx", "@eadir", "#recycle", "#snapshot",
+    "node_modules",
+})  # fmt: skip
+"""Folders, in lower case, in which systems keep what nobody recorded."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is taken from a folder."""
+
+    recursive: bool = True
+    include: tuple[str, ...] = ()
+    """Glob patterns, of which one must match; none lets everything through."""
+    exclude: tuple[str, ...] = ()
+    """Glob patterns, of which none may match a file or a folder."""
+
+    def takes(self, place: str) -> bool:
+        """Whether a file below the folder is wanted; a pattern is compared with its place there and with its name."""
+        return (not self.include or _matches(place, self.include)) and not _matches(place, self.exclude)
+
+    def enters(self, place: str) -> bool:
+        """Whether a folder below the folder is searched."""
+        name = os.path.basename(place)
+        junk = name.startswith(".") or name.lower() in JUNK_FOLDERS
+        return self.recursive and not junk and not _matches(place, self.exclude)
+
+
+def _matches(place: str, patterns: tuple[str, ...]) -> bool:
+    return any(
+        fnmatch.fnmatchcase(place, pattern) or fnmatch.fnmatchcase(os.path.basename(place), pattern)
+        for pattern in patterns
+    )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was found."""
+
+    recordings: list[str]
+    """Each once, in the order of the arguments; a folder's sorted by name."""
+    failures: list[AudioDecodeError]
+    """Folders that cannot be read or hold no recording."""
+    folder: str
+    """The deepest folder that holds all arguments; the recordings' places below it are kept in the output."""
+
+
+def find_recordings(arguments: Sequence[str], search: Search | None = None) -> Inputs:
+    """Expand folders, recursively, to the audio and video files in them.
+
+    Hidden files and folders are passed over, and what systems put beside recordings, as are pipes and devices.
+
+    Arguments:
+        arguments: files, which are taken as they are, folders, glob patterns that name no file, or `-` for standard
+            input.
+        search: what is taken from a folder; None takes everything below it.
+    """
+    search = search or Search()
+    recordings: dict[str, str] = {}
+    failures: list[AudioDecodeError] = []
+    folders: list[str] = []
+    for argument in (path for given in arguments for path in _expanded(given)):
+        absolute = os.path.abspath(argument)
+        if argument == STANDARD_INPUT:
+            recordings.setdefault(STANDARD_INPUT, STANDARD_INPUT)
+        elif os.path.isdir(argument):
+            folders.append(absolute)
+            found, errors = _search(argument, search)
+            failures += errors
+            if not found and not errors:
+                failures.append(AudioDecodeError(argument, "is a folder without audio or video files"))
+            for path in found:
+                recordings.setdefault(os.path.abspath(path), path)
+        else:
+            folders.append(os.path.dirname(absolute))
+            recordings.setdefault(absolute, argument)
+    folder = os.path.commonpath(folders) if folders else os.getcwd()
+    return Inputs(list(recordings.values()), failures, folder)
+
+
+def _expanded(argument: str) -> list[str]:
+    """What a pattern that the shell left alone stands for; a file may itself have brackets in its name."""
+    if os.path.lexists(argument) or not glob.has_magic(argument):
+        return [argument]
+    return sorted(glob.glob(argument, recursive=True)) or [argument]
+
+
+def _search(folder: str, search: Search) -> tuple[list[str], list[AudioDecodeError]]:
+    found: list[str] = []
+    errors: list[AudioDecodeError] = []
+
+    def note(error: OSError) -> None:
+        errors.append(AudioDecodeError(error.filename, error.strerror or str(error)))
+
+    for parent, children, names in os.walk(folder, onerror=note):
+        below = "" if parent == folder else os.path.relpath(parent, folder)
+        children[:] = sorted(name for name in children if search.enters(os.path.join(below, name)))
+        for name in sorted(names):
+            suffix = os.path.splitext(name)[1].lower()
+            if name.startswith(".") or suffix not in AUDIO_SUFFIXES or not search.takes(os.path.join(below, name)):
+                continue
+            path = os.path.join(parent, name)
+            if _may_be_recording(path):
+                found.append(path)
+    return found, errors
+
+
+def _may_be_recording(path: str) -> bool:
+    """False for pipes, sockets and devices, of which reading may never end; a dangling link is to be named."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:
+        return True
+
+
+def output_names(recordings: Iterable[str], folder: str, given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The name of each recording's transcripts, below the output folder and without extension: never two alike.
+
+    `talk.wav` becomes `talk`; beside a `talk.mp3` it becomes `talk.wav`, as that becomes `talk.mp3`; beside a
+    `Talk.wav` one of the two is numbered.
+
+    Arguments:
+        recordings: paths, or `-`; different ones.
+        folder: the recordings' places below it are kept.
+        given: names, by absolute path, that earlier runs gave, whose recordings keep them and others leave them alone.
+    """
+    given = given or {}
+    names: dict[str, str] = {}
+    places: dict[str, str] = {}
+    for path in recordings:
+        kept = None if path == STANDARD_INPUT else given.get(os.path.abspath(path))
+        place = "stdin" if path == STANDARD_INPUT else _place(path, folder)
+        names[path], places[path] = (os.path.splitext(place)[0], place) if kept is None else (kept, kept)
+    of_others = set(given) - {os.path.abspath(path) for path in names}
+    taken = Counter(map(_folded, (given[path] for path in of_others)))
+    # A full name may in turn be the stem of another recording, which then gives way.
+    while ambiguous := [path for path in _ambiguous(names, taken) if names[path] != places[path]]:
+        names.update((path, places[path]) for path in ambiguous)
+    kept_names = {_folded(names[path]) for path in names if os.path.abspath(path) in given}
+    used = {*taken, *kept_names}
+    for path in names:
+        if os.path.abspath(path) not in given:
+            numbered = (names[path] if number == 1 else f"{names[path]}.{number}" for number in itertools.count(1))
+            names[path] = next(name for name in numbered if _folded(name) not in used)
+            used.add(_folded(names[path]))
+    return names
+
+
+def _place(path: str, folder: str) -> str:
+    place = os.path.relpath(os.path.abspath(path), folder)
+    # A list may name what is not below the folder that the first run chose; the output stays inside its own.
+    return os.path.join(*(part for part in place.split(os.sep) if part != os.pardir))
+
+
+def _ambiguous(names: dict[str, str], taken: Mapping[str, int]) -> Iterator[str]:
+    counts = Counter(map(_folded, names.values()))
+    return (path for path, name in names.items() if counts[_folded(name)] + taken.get(_folded(name), 0) > 1)
+
+
+def _folded(name: str) -> str:
+    """Equal for names that some file system takes for one: without case, composed accents or not."""
+    return unicodedata.normalize("NFC", name).casefold()

@@ -1,0 +1,234 @@
+"""References and hypotheses as files: which format they have, and reading the two sides of a comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from fun_asr.audio.containers import AUDIO_SUFFIXES
+from fun_asr.errors import ScoringError
+from fun_asr.scoring.lines import guess_format, read_kaldi, read_lines, read_text_lines, read_trn
+from fun_asr.scoring.records import (
+    HYPOTHESIS_KEYS,
+    REFERENCE_KEYS,
+    SPOKEN_KEYS,
+    read_json,
+    read_jsonl,
+    read_table,
+)
+from fun_asr.scoring.timed import ctm_utterances, read_ctm, read_stm, stm_utterances, words_of_segments
+from fun_asr.scoring.utterance import Utterance, match_ids
+
+__all__ = ["FORMATS", "WITH_ALTERNATIONS", "Pair", "find_format", "read_pair"]
+
+FORMATS = ("csv", "ctm", "directory", "json", "jsonl", "kaldi", "stm", "text", "trn", "tsv")
+WITH_ALTERNATIONS = frozenset({"trn", "stm"})
+"""Formats in whose references braces and parentheses mean choices between words."""
+_SUFFIXES = {".ndjson": "jsonl", ".manifest": "jsonl"} | {f".{name}": name for name in FORMATS if name != "text"}
+_LIBRISPEECH = ".trans.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """References, and the hypotheses that belong to them."""
+
+    references: dict[str, Utterance]
+    hypotheses: dict[str, Utterance]
+    """By the id of their reference."""
+    extra: list[str]
+    """Ids of the hypotheses that belong to no reference."""
+    alternations: bool
+    """Whether the references' format has braces and parentheses for choices between words."""
+
+
+def find_format(path: Path) -> str:
+    """The format of a file or folder, from its name or, where that says nothing, its content."""
+    if path.is_dir():
+        return "directory"
+    return _SUFFIXES.get(path.suffix.lower()) or guess_format(path)
+
+
+def read_pair(
+    reference: Path,
+    hypothesis: Path,
+    *,
+    reference_format: str | None = None,
+    hypothesis_format: str | None = None,
+    reference_key: str | None = None,
+    hypothesis_key: str | None = None,
+    spoken: bool = False,
+    empty: bool = False,
+) -> Pair:
+    """Read references and hypotheses, and match them by id.
+
+    Arguments:
+        reference: a file or a folder.
+        hypothesis: a file or a folder.
+        reference_format: one of FORMATS; None finds out.
+        hypothesis_format: one of FORMATS; None finds out.
+        reference_key: of the text in JSON, csv and tsv; None takes the first of the usual ones.
+        hypothesis_key: the same of the hypotheses.
+        spoken: take the words before inverse text normalization, where records have both.
+        empty: allow references without words.
+
+    Raises:
+        ScoringError: with a line for each thing that cannot be used.
+    """
+    formats = (reference_format or find_format(reference), hypothesis_format or find_format(hypothesis))
+    spoken_keys = SPOKEN_KEYS if spoken else ()
+    reference_keys = (reference_key,) if reference_key else (*spoken_keys, *REFERENCE_KEYS)
+    hypothesis_keys = (hypothesis_key,) if hypothesis_key else spoken_keys or HYPOTHESIS_KEYS
+    problems: list[str] = []
+    if spoken and formats[1] not in ("csv", "directory", "json", "jsonl", "tsv"):
+        problems.append(f"{hypothesis}: has no spoken form beside the written one ({formats[1]})")
+    if formats == ("stm", "ctm"):
+        segments = read_stm(reference, problems)
+        references = stm_utterances(reference, segments, problems, whole_recordings=False)
+        hypotheses = words_of_segments(segments, read_ctm(hypothesis, problems))
+    else:
+        # Only another stm, or a ctm, tells what was said in a segment.
+        whole = formats != ("stm", "stm")
+        references = _read(reference, formats[0], reference_keys, problems, whole_recordings=whole)
+        hypotheses = _read(
+            hypothesis, formats[1], hypothesis_keys, problems, whole_recordings=whole, bare_text=not spoken
+        )
+    for path, utterances in ((reference, references), (hypothesis, hypotheses)):
+        if not utterances and not any(problem.startswith(str(path)) for problem in problems):
+            problems.append(f"{path}: holds no utterances")
+    if not empty:
+        problems += [
+            f"{reference}: the reference of {utterance.id} is empty; --allow_empty scores it as silence"
+            for utterance in references
+            if not utterance.text.strip()
+        ]
+    if not problems:
+        problems += _lines_against_ids(reference, references, hypothesis, hypotheses, formats)
+    if problems:
+        raise ScoringError(*problems)
+    return _match(reference, references, hypothesis, hypotheses, alternations=formats[0] in WITH_ALTERNATIONS)
+
+
+def _read(
+    path: Path,
+    form: str,
+    keys: Sequence[str],
+    problems: list[str],
+    *,
+    whole_recordings: bool,
+    bare_text: bool = True,
+) -> list[Utterance]:
+    match form:
+        case "directory":
+            return _read_directory(path, keys, problems, bare_text=bare_text)
+        case "json":
+            return read_json(path, keys, problems)
+        case "jsonl":
+            return read_jsonl(path, keys, problems)
+        case "csv" | "tsv":
+            return read_table(path, "," if form == "csv" else "\t", keys, problems)
+        case "stm":
+            return stm_utterances(path, read_stm(path, problems), problems, whole_recordings=whole_recordings)
+        case "ctm":
+            return ctm_utterances(read_ctm(path, problems))
+        case "trn":
+            return read_trn(path, problems)
+        case "kaldi":
+            return read_kaldi(path, problems)
+        case _:
+            return read_text_lines(path, problems)
+
+
+def _read_directory(folder: Path, keys: Sequence[str], problems: list[str], *, bare_text: bool) -> list[Utterance]:
+    """The folder's files, recursively; an utterance's id is the path below it, its corpus the first part of that."""
+    if not folder.is_dir():
+        problems.append(f"{folder}: is not a folder")
+        return []
+    utterances: dict[str, Utterance] = {}
+    for parent, children, names in os.walk(folder):
+        children[:] = sorted(name for name in children if not name.startswith("."))
+        place = Path(parent).relative_to(folder)
+        audio = {os.path.splitext(name)[0]: os.path.join(parent, name) for name in names if _is_audio(name)}
+        for name in sorted(name for name in names if not name.startswith(".")):
+            if name.endswith(".txt") and not bare_text:
+                continue
+            for utterance in _read_file(Path(parent, name), keys, problems):
+                found = dataclasses.replace(
+                    utterance,
+                    id=(place / utterance.id).as_posix(),
+                    corpus=utterance.corpus or next(iter(place.parts), None),
+                    audio=utterance.audio or audio.get(utterance.id),
+                )
+                # Of talk.json and talk.txt, the first says more.
+                utterances.setdefault(found.id, found)
+    if not utterances and not problems:
+        problems.append(f"{folder}: is a folder without {'.txt files or ' * bare_text}transcripts in .json")
+    return list(utterances.values())
+
+
+def _read_file(path: Path, keys: Sequence[str], problems: list[str]) -> list[Utterance]:
+    """The utterances of a file in a folder: their texts if it is text, LibriSpeech's or a transcript in JSON."""
+    if path.name.endswith(_LIBRISPEECH):
+        return read_kaldi(path, problems)
+    if path.suffix == ".txt":
+        text = " ".join(line for _, line in read_lines(path, problems))
+        return [Utterance(id=path.stem, text=" ".join(text.split()))]
+    if path.suffix == ".json" and _is_transcript(path):
+        return read_json(path, keys, problems, name=path.stem)
+    return []
+
+
+def _is_audio(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
+
+
+def _is_transcript(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and isinstance(content.get("segments"), list)
+
+
+def _lines_against_ids(
+    reference: Path,
+    references: Sequence[Utterance],
+    hypothesis: Path,
+    hypotheses: Sequence[Utterance],
+    formats: tuple[str, str],
+) -> list[str]:
+    """What is wrong where a side has no ids."""
+    if formats == ("text", "text") and len(references) != len(hypotheses):
+        return [
+            f"{hypothesis}: has {len(hypotheses)} lines, but {reference} has {len(references)}; without ids, line is "
+            "compared with line"
+        ]
+    if "text" in formats and formats[0] != formats[1]:
+        without, other = (reference, hypothesis) if formats[0] == "text" else (hypothesis, reference)
+        form = formats[1] if formats[0] == "text" else formats[0]
+        return [f"{without}: its lines have no ids, but those of {other} ({form}) have; --format sets what they are"]
+    return []
+
+
+def _match(
+    reference: Path,
+    references: Sequence[Utterance],
+    hypothesis: Path,
+    hypotheses: Sequence[Utterance],
+    *,
+    alternations: bool,
+) -> Pair:
+    matched = match_ids((utterance.id for utterance in references), (utterance.id for utterance in hypotheses))
+    if not matched:
+        raise ScoringError(
+            f"{hypothesis}: none of its {len(hypotheses)} ids is in {reference}: {hypotheses[0].id} here, "
+            f"{references[0].id} there"
+        )
+    return Pair(
+        references={utterance.id: utterance for utterance in references},
+        hypotheses={matched[utterance.id]: utterance for utterance in hypotheses if utterance.id in matched},
+        extra=[utterance.id for utterance in hypotheses if utterance.id not in matched],
+        alternations=alternations,
+    )

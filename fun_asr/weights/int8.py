@@ -1,0 +1,180 @@
+"""int8: one scale an output channel, stored and computed with.
+
+The matrices keep the checkpoint's integers and each product quantises its input on the fly, so the weights are read at
+a quarter of float32's size. Shapes: N rows, D input width, F output width, V vocabulary, E experts.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fun_asr.kernels import Routing
+
+SCALE_SUFFIX = ".scale"
+"""Behind a stored int8 matrix's name: the name of its scales."""
+
+_KEPT_FLOAT = ("router.", "depthwise.", "positions")
+
+
+def quantize(name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric int8 per output channel: the integers, and the float32 scales shaped to broadcast over them.
+
+    Experts are stored `[E, out, in]`, all other weights `[out, ...]`.
+    """
+    inputs = tuple(range(2 if ".experts." in name else 1, weight.dim()))
+    bound = weight.abs().amax(dim=inputs, keepdim=True)
+    scale = (bound / 127).clamp(min=1e-12)
+    return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def stored_as_int8(name: str, weight: Tensor) -> bool:
+    """Whether an int8 model directory holds this parameter as integers and scales; it holds the others as float32."""
+    return weight.dim() >= 2 and not any(part in name for part in _KEPT_FLOAT)
+
+
+def dequantize(stored: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Stored tensors as parameters of type `dtype`."""
+    return {
+        name: (tensor.to(torch.float32) * stored[name + SCALE_SUFFIX]).to(dtype)
+        if name + SCALE_SUFFIX in stored
+        else tensor.to(dtype)
+        for name, tensor in stored.items()
+        if not name.endswith(SCALE_SUFFIX)
+    }
+
+
+class Int8Linear(nn.Module):
+    """`nn.Linear` with int8 weights and inputs quantised on the fly, each row in its own range.
+
+    A row is divided by its step, shifted so that its range is centred, rounded to integers, multiplied, and scaled
+    back; the shift adds its multiple of the weights' row sums. So an outlier costs only its own row precision, and a
+    row's result does not depend on the batch. The stored integers are packed as they are.
+
+    Where this torch has no int8 products (its quantised operators are to be removed one day) or computes them wrongly
+    on this processor, the weights are dequantised to float32: the same function without the rounding of the input.
+
+    Arguments:
+        integers: weights, int8 `[F, D]`.
+        scale: float32 scale of each output channel, `[F, 1]`.
+        bias: float32 `[F]`, or None.
+    """
+
+    def __init__(self, integers: Tensor, scale: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.out_features, self.in_features = integers.shape
+        self.bias = integers.new_zeros(len(integers), dtype=torch.float32) if bias is None else bias.detach()
+        self.steps = _input_steps()
+        if self.steps is None:
+            self.weight = integers.float() * scale
+        else:
+            self.packed = _pack(integers, scale)
+            self.sums_F = integers.sum(dim=1, dtype=torch.int32) * scale.flatten()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., D]` to `[..., F]` float32."""
+        x = x.float()
+        if self.steps is None:
+            return F.linear(x, self.weight, self.bias)
+        low, high = x.amin(dim=-1, keepdim=True).clamp_max(0), x.amax(dim=-1, keepdim=True).clamp_min(0)
+        step = ((high - low) / (2 * self.steps)).clamp_min(torch.finfo(torch.float32).tiny)
+        # Whole, so that 0 stays exact: most activations lie near it, and their equal errors would add up.
+        shift = self.steps + (low / step).round()
+        products = _multiply(torch.addcdiv(-shift, x, step), self.packed, self.steps)
+        return torch.addcmul(self.bias, products, step, out=products).addcmul_(shift * step, self.sums_F)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def _pack(integers: Tensor, scale: Tensor) -> Any:
+    zeros = torch.zeros(len(integers), dtype=torch.int64)
+    with warnings.catch_warnings():
+        # torch announces, once a process, that it will drop these operators: nothing the user could act upon.
+        warnings.simplefilter("ignore")
+        weight = torch._make_per_channel_quantized_tensor(integers, scale.flatten().double(), zeros, 0)
+        return torch.ops.quantized.linear_prepack(weight, None)
+
+
+def _multiply(x: Tensor, packed: Any, steps: int) -> Tensor:
+    """Products of rows in [-`steps`, `steps`], rounded to integers, and packed weights."""
+    y: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(x, 1.0, steps, packed)
+    return y
+
+
+@functools.cache
+def _input_steps() -> int | None:
+    """The largest integer that inputs are rounded to, 127 or 63; None when int8 products do not work here at all.
+
+    Without VNNI, x86 adds pairs of 8-bit products in 16 bits, which saturates unless inputs have 7 bits. Trying it on
+    the largest products there are tells more surely than a list of processors.
+    """
+    integers = torch.full((16, 64), 127, dtype=torch.int8)
+    integers[1::2] = -127
+    scale = torch.full((16, 1), 1 / 127)
+    x = torch.ones(4, 64)
+    x[:, ::8] = -1.0
+    expected = F.linear(x, integers.float() * scale)
+    try:
+        packed = _pack(integers, scale)
+        return next((n for n in (127, 63) if torch.allclose(_multiply(x * n, packed, n), expected * n)), None)
+    except (RuntimeError, AttributeError):
+        return None
+
+
+class Int8Embedding(nn.Module):
+    """`TokenEmbedding` over int8 rows: looked up exactly, multiplied as `Int8Linear` for the logits.
+
+    Arguments:
+        integers: int8 `[V, D]`.
+        scale: float32 scale of each row, `[V, 1]`.
+    """
+
+    def __init__(self, integers: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.integers = integers
+        self.scale = scale
+        self.projection = Int8Linear(integers, scale)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`[...]` int64 to `[..., D]` float32."""
+        return F.embedding(tokens, self.integers).float() * F.embedding(tokens, self.scale)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """`[..., D]` to `[..., V]`."""
+        return self.projection(x)  # type: ignore[no-any-return]
+
+
+class Int8Experts(nn.Module):
+    """`RoutedExperts` computed as one wide SwiGLU layer over all experts, in which those not chosen weigh nothing.
+
+    A decode step of a few rows reads nearly every expert anyway; one product with all of them costs less than sorting
+    rows by expert. The input projections are int8; the output projections, whose scales differ between the experts
+    that one product sums over, are dequantised.
+
+    Arguments:
+        gate_up_EHD: int8 `[E, 2 * F, D]`.
+        gate_up_scale: float32 `[E, 2 * F, 1]`.
+        down_EDF: `[E, D, F]`, in the dtype of its product.
+    """
+
+    def __init__(self, gate_up_EHD: Tensor, gate_up_scale: Tensor, down_EDF: Tensor) -> None:
+        super().__init__()
+        self.num_experts = len(gate_up_EHD)
+        # Output channels in the order (gate or up, expert, F).
+        channels = gate_up_EHD.unflatten(1, (2, -1)).transpose(0, 1).flatten(0, 2)
+        scale = gate_up_scale.unflatten(1, (2, -1)).transpose(0, 1).flatten(0, 2)
+        self.gate_up = Int8Linear(channels.contiguous(), scale)
+        self.down = down_EDF.transpose(0, 1).flatten(1).contiguous()
+
+    def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
+        """Each token's weighted sum over its experts, `[N, D]`."""
+        gate, up = self.gate_up(x_ND).chunk(2, dim=-1)
+        weights_NE = torch.zeros_like(routing.probs_NE).scatter_(1, routing.experts_NK, routing.weights_NK)
+        hidden_NEF = (F.silu(gate) * up).unflatten(1, (self.num_experts, -1)) * weights_NE[..., None]
+        return F.linear(hidden_NEF.flatten(1).to(self.down.dtype), self.down).float()

@@ -1,0 +1,1 @@
+"""Transcripts as files: one small class a format."""

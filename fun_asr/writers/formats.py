@@ -1,0 +1,54 @@
+"""The names of the output formats and their writers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from fun_asr.errors import ConfigError
+from fun_asr.writers.annotations import CTMWriter, STMWriter, TextGridWriter
+from fun_asr.writers.base import JSONLWriter, JSONWriter, TextWriter, TSVWriter, Writer
+from fun_asr.writers.subtitles import SRTWriter, SubtitleOptions, VTTWriter
+
+__all__ = ["FORMATS", "SUBTITLES", "make_writers", "parse_formats"]
+
+FORMATS = ("txt", "json", "jsonl", "srt", "vtt", "tsv", "ctm", "stm", "TextGrid")
+SUBTITLES = ("srt", "vtt")
+
+
+def parse_formats(values: Iterable[str]) -> tuple[str, ...]:
+    """The formats of an option given several times or with commas, each once; `all` is every format.
+
+    Raises:
+        ConfigError: for an unknown format, or none.
+    """
+    by_name = {name.lower(): name for name in FORMATS}
+    chosen: dict[str, None] = {}
+    for value in (part.strip().lower() for text in values for part in text.split(",")):
+        if value == "all":
+            chosen.update(dict.fromkeys(FORMATS))
+        elif value in by_name:
+            chosen[by_name[value]] = None
+        else:
+            raise ConfigError(f"{value!r} is not one of {', '.join(FORMATS)}, all")
+    return tuple(chosen)
+
+
+def make_writers(formats: Iterable[str], subtitles: SubtitleOptions) -> dict[str, Writer]:
+    """Writers by name, in the order asked for.
+
+    Arguments:
+        formats: of `FORMATS`.
+        subtitles: how srt and vtt are cut.
+    """
+    writers: dict[str, Writer] = {
+        "txt": TextWriter(),
+        "json": JSONWriter(),
+        "jsonl": JSONLWriter(),
+        "srt": SRTWriter(subtitles),
+        "vtt": VTTWriter(subtitles),
+        "tsv": TSVWriter(),
+        "ctm": CTMWriter(),
+        "stm": STMWriter(),
+        "TextGrid": TextGridWriter(),
+    }
+    return {name: writers[name] for name in formats}
