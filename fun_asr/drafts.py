@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import pairwise
-
-import numpy as np
-import numpy.typing as npt
 
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.decoding.confidence import word_confidence
-from fun_asr.decoding.guard import supported_words
-from fun_asr.decoding.words import TimedWord, WrittenWord, retime, time_words
-from fun_asr.punctuation.punctuator import Punctuator
+from fun_asr.decoding.words import AlignedWord, WrittenWord, retime
+from fun_asr.punctuation import Punctuator
 from fun_asr.text.itn import normalize
-from fun_asr.text.tokenizer import CTCTokenizer
 from fun_asr.transcript import Word
 
-__all__ = ["Draft", "find_words"]
+__all__ = ["Draft"]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Draft:
     """What is written of one segment."""
 
     words: list[WrittenWord]
+    _: KW_ONLY
     score: float
     """Mean log-probability of the hypothesis."""
+    language: str | None = None
+    """Code, given or detected."""
+    language_probability: float | None = None
+    """None where the language was given or not detected."""
     looped: bool = False
     """Whether the decoder got caught in a loop."""
-    timed: list[TimedWord] | None = None
+    timed: list[AlignedWord] | None = None
     """The same words; None where CTC does not know the language."""
     cut_words: int = 0
     """Words left out because CTC does not hear them."""
@@ -39,6 +38,15 @@ class Draft:
     def text(self) -> str:
         """The words as one line."""
         return " ".join(word.text for word in self.words)
+
+    def with_times(self, timed: list[AlignedWord], kept: int) -> Draft:
+        """The draft with its words' places, less what CTC does not hear.
+
+        Arguments:
+            timed: the words in their places.
+            kept: how many of them stay.
+        """
+        return replace(self, words=self.words[:kept], timed=timed[:kept], cut_words=len(timed) - kept)
 
     def formatted(self, language: str | None, punctuator: Punctuator | None, *, itn: bool) -> Draft:
         """The draft as people write it; each word's times stay with what it became.
@@ -75,24 +83,3 @@ class Draft:
             )
             for word in self.timed or ()
         )
-
-
-def find_words(
-    drafts: Sequence[Draft],
-    ctc_log_probs: Sequence[npt.NDArray[np.float32]],
-    samples: Sequence[npt.NDArray[np.float32]],
-    tokenizer: CTCTokenizer,
-) -> None:
-    """Give drafts in English their words in time, and cut what CTC does not hear.
-
-    Arguments:
-        drafts: of some segments; they are changed.
-        ctc_log_probs: CTC log-probabilities of each segment, float32 `[J, C]` at 25 Hz.
-        samples: mono 16 kHz audio of each segment, float32 `[samples]`.
-        tokenizer: the CTC head's.
-    """
-    timed = time_words([draft.words for draft in drafts], ctc_log_probs, samples, tokenizer)
-    for draft, words, log_probs in zip(drafts, timed, ctc_log_probs, strict=True):
-        kept = supported_words(words, log_probs, tokenizer.blank)
-        draft.cut_words = len(words) - kept
-        draft.words, draft.timed = draft.words[:kept], words[:kept]

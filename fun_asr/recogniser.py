@@ -1,6 +1,6 @@
 """From a batch of segments to what is written of each: encode, guard, decode tokens, find word times, format.
 
-Shapes: B segments, M log-mel bands, T frames of them (10 ms), L encoder frames (20 ms), D width, J CTC frames (40 ms),
+Shapes: B segments, M log-mel bands, T frames of them (10 ms), L encoder frames (20 ms), D width, J CTC frames,
 C the CTC head's vocabulary.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,57 +18,64 @@ from torch.nn.utils.rnn import pad_sequence
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.features import log_mel
 from fun_asr.audio.prefetch import AudioSegment
-from fun_asr.audio.segment import Span
 from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
-from fun_asr.decoding.guard import BLOCKED_NGRAM, has_speech, without_loops
+from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, has_speech, supported_words, without_loops
 from fun_asr.decoding.hotwords import Hotwords, HotwordTree
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.rescore import best_hypothesis
-from fun_asr.decoding.words import WrittenWord, written_words
-from fun_asr.drafts import Draft, find_words
+from fun_asr.decoding.words import WrittenWord, time_words, written_words
+from fun_asr.drafts import Draft
 from fun_asr.model.fun_asr import FunASR
-from fun_asr.punctuation.punctuator import Punctuator
-from fun_asr.recording import FinishedSegment, RecordingState
+from fun_asr.options import TranscriptionOptions
+from fun_asr.punctuation import Punctuator
+from fun_asr.text.hotwords import Hotword
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.transcript import Word
 
-__all__ = ["Decoding", "RecogniserOptions", "SegmentRecogniser"]
+__all__ = ["Encoded", "RecognisedSegment", "Recogniser"]
 
-DEFAULT_BEAM = 3  # by bin/benchmark: a sixth fewer errors than greedy search on Common Voice, little slower
 BEAM_MARGIN = 2.0  # nats: a third fewer hypotheses, the words of the dev sets unchanged
-CTC_LANGUAGE = "en"  # of the CTC head's vocabulary: only its words have times
 
 SAMPLES_AT_ONCE_ON_CPU = 30 * SAMPLE_RATE  # padded, in a run of the encoder: as fast as a whole batch, in less memory
 
-Decoding = Literal["generate", "ctc"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class RecogniserOptions:
-    """How segments are recognised; `Transcriber.transcribe` says more of each."""
+class RecognisedSegment:
+    """What was recognised of one segment."""
 
-    decoding: Decoding
-    beam_size: int | None
-    """None for the default."""
-    word_times: bool
-    punctuation: bool
-    itn: bool
-    hotwords: Hotwords | None
+    language: str | None = None
+    """Code, given or detected; None where it was neither."""
+    language_probability: float | None = None
+    """None where the language was given or not detected."""
+    text: str = ""
+    """As it is written; empty where nobody speaks."""
+    spoken: str = ""
+    """The same before punctuation and inverse text normalization."""
+    score: float | None = None
+    """Mean log-probability of the hypothesis; None without text."""
+    words: tuple[Word, ...] = ()
+    """Their times count from the start of the recording."""
+    word_times: bool = False
+    """Whether its words have times."""
+    looped: bool = False
+    """Whether the decoder got caught in a loop."""
+    cut_words: int = 0
+    """Words left out because CTC does not hear them."""
 
-    @property
-    def width(self) -> int:
-        """Of the beam."""
-        return DEFAULT_BEAM if self.beam_size is None else self.beam_size
+
+class _Spoken(NamedTuple):
+    """A segment's language, and its probability where that was detected."""
+
+    language: str | None
+    probability: float | None = None
 
 
 @dataclass(frozen=True)
-class _Batch:
+class Encoded:
     """Segments after the encoder and the CTC head."""
 
     segments: Sequence[AudioSegment]
-    recordings: Sequence[RecordingState]
-    """Each segment's."""
     encoded: Tensor
     """`[B, L, D]`."""
     lengths_B: Tensor
@@ -86,15 +93,14 @@ class _Batch:
         """The log-probabilities of each segment without padding, `[J, C]`."""
         return [row[:length] for row, length in zip(self.log_probs, self.ctc_lengths_B.tolist(), strict=True)]
 
-    def only(self, places: Sequence[int]) -> _Batch:
+    def only(self, places: Sequence[int]) -> Encoded:
         """The segments in `places`, at least one, padded to the longest of them."""
         if len(places) == len(self):
             return self
         rows = torch.tensor(places, device=self.encoded.device)
         lengths_B = self.lengths_B[rows]
-        return _Batch(
+        return Encoded(
             segments=[self.segments[b] for b in places],
-            recordings=[self.recordings[b] for b in places],
             encoded=self.encoded[rows, : int(lengths_B.max())],
             lengths_B=lengths_B,
             log_probs=self.log_probs[rows],
@@ -102,14 +108,15 @@ class _Batch:
         )
 
 
-class SegmentRecogniser:
-    """Recognises the segments of one batch at a time.
+class Recogniser:
+    """Recognises the segments of one batch at a time, and keeps nothing of them.
 
     Arguments:
         network: the model.
         tokenizer, ctc_tokenizer: the decoder's and the CTC head's.
         device: the network's.
         language_model: over the CTC head's pieces; searches with CTC and chooses among the decoder's hypotheses.
+        search: what the family's decoder must not write, and how long its texts may be.
     """
 
     def __init__(
@@ -119,40 +126,62 @@ class SegmentRecogniser:
         ctc_tokenizer: CTCTokenizer,
         device: torch.device,
         language_model: NGramModel | None = None,
+        search: GenerateOptions | None = None,
     ) -> None:
         self._network = network
         self._tokenizer = tokenizer
         self._ctc_tokenizer = ctc_tokenizer
         self._device = device
         self._language_model = language_model
+        self._search = search or GenerateOptions(suppress=tokenizer.captions)
+        self._ctc_languages = network.config.ctc.languages
+        # Of the last call: a list of thousands takes a second to spell, and most callers have one list.
+        self._known_hotwords: tuple[tuple[Hotword, ...], Hotwords] | None = None
+
+    @property
+    def ctc_tokenizer(self) -> CTCTokenizer:
+        """The CTC head's."""
+        return self._ctc_tokenizer
+
+    def prepare(self, options: TranscriptionOptions) -> None:
+        """Find out before the first segment whether the options can be used with this model.
+
+        Raises:
+            ConfigError: for a hotword that the model cannot write.
+        """
+        self._hotwords(options)
 
     @torch.inference_mode()
     def recognise(
-        self, segments: Sequence[AudioSegment], recordings: Sequence[RecordingState], options: RecogniserOptions
-    ) -> list[FinishedSegment]:
+        self, segments: Sequence[AudioSegment], languages: Sequence[str | None], options: TranscriptionOptions
+    ) -> list[RecognisedSegment]:
         """Recognise segments, in one run of the decoder.
 
         Arguments:
             segments: at least one, each with samples.
-            recordings: that of each segment; they learn their language, where they have none and "generate" finds
-                one, and count what the guard did.
-            options: how.
+            languages: the code of each; None detects it where the decoder is asked.
+            options: how; their language does not count.
 
         Returns:
-            what is written of each segment, in their order; nothing where CTC hears nothing.
+            what was recognised of each segment, in their order; no text where CTC hears nothing.
         """
-        batch = self._encode(segments, recordings)
-        speech = has_speech(batch.log_probs, batch.ctc_lengths_B, self._ctc_tokenizer.blank)
-        heard = [b for b, has in enumerate(speech) if has]
+        encoded = self.encode(segments)
+        heard = list(range(len(segments)))
+        if options.guard:
+            speech = has_speech(encoded.log_probs, encoded.ctc_lengths_B, self._ctc_tokenizer.blank)
+            heard = [b for b in heard if speech[b]]
         drafts: dict[int, Draft] = {}
         if heard:
-            drafts = dict(zip(heard, self._drafts(batch.only(heard), options), strict=True))
+            found = self.draft(encoded.only(heard), [languages[b] for b in heard], options)
+            drafts = dict(zip(heard, found, strict=True))
         return [
-            self._finished(segment.span, drafts.get(b), recording, options)
-            for b, (segment, recording) in enumerate(zip(segments, recordings, strict=True))
+            self._finished(segment, drafts[b], options) if b in drafts else RecognisedSegment(language=languages[b])
+            for b, segment in enumerate(segments)
         ]
 
-    def _encode(self, segments: Sequence[AudioSegment], recordings: Sequence[RecordingState]) -> _Batch:
+    @torch.inference_mode()
+    def encode(self, segments: Sequence[AudioSegment]) -> Encoded:
+        """Run the encoder and the CTC head over segments, at least one."""
         heard: dict[int, tuple[Tensor, Tensor]] = {}  # [L, D] and [J, C] of each segment
         for places in self._runs([len(segment.samples) for segment in segments]):
             features, lengths_B = log_mel(
@@ -166,9 +195,8 @@ class SegmentRecogniser:
             for row, (b, (length, ctc_length)) in enumerate(zip(places, lengths, strict=True)):
                 heard[b] = encoded[row, :length], log_probs[row, :ctc_length]
         encoded_B, log_probs_B = ([heard[b][part] for b in range(len(segments))] for part in (0, 1))
-        return _Batch(
+        return Encoded(
             segments,
-            recordings,
             pad_sequence(encoded_B, batch_first=True),
             torch.tensor([len(frames) for frames in encoded_B], device=self._device),
             pad_sequence(log_probs_B, batch_first=True),
@@ -187,108 +215,150 @@ class SegmentRecogniser:
                 runs.append([b])
         return runs
 
-    def _drafts(self, batch: _Batch, options: RecogniserOptions) -> list[Draft]:
-        """What is written of each segment of a batch; words in CTC's language have their times."""
-        by_ctc = options.decoding == "ctc"
-        drafts = self._search_ctc(batch, options.hotwords) if by_ctc else self._generate(batch, options)
-        if by_ctc:
+    @torch.inference_mode()
+    def draft(self, encoded: Encoded, languages: Sequence[str | None], options: TranscriptionOptions) -> list[Draft]:
+        """What is written of each segment before it is formatted; words in a language that CTC knows have their times.
+
+        Arguments:
+            encoded: the segments.
+            languages: the code of each; None detects it where the decoder is asked.
+            options: how.
+        """
+        if options.decoding == "ctc":
+            drafts = self._search_ctc(encoded, languages, self._hotwords(options))
             known = [b for b, draft in enumerate(drafts) if draft.words and options.word_times]
         else:
+            drafts = self._generate(encoded, languages, options)
             # Also where no times are asked for: the guard needs them.
-            languages = [recording.language for recording in batch.recordings]
-            known = [b for b, draft in enumerate(drafts) if draft.words and languages[b] == CTC_LANGUAGE]
-        frames = batch.ctc_frames
-        find_words(
-            [drafts[b] for b in known],
-            [frames[b].cpu().numpy() for b in known],
-            [batch.segments[b].samples for b in known],
+            known = [b for b, draft in enumerate(drafts) if draft.words and draft.language in self._ctc_languages]
+        frames = encoded.ctc_frames
+        log_probs = [frames[b].cpu().numpy() for b in known]
+        frame = SAMPLE_RATE // self._network.config.ctc_frames_per_second
+        timed = time_words(
+            [drafts[b].words for b in known],
+            log_probs,
+            [encoded.segments[b].samples for b in known],
             self._ctc_tokenizer,
+            frame,
         )
+        for b, words, row in zip(known, timed, log_probs, strict=True):
+            kept = supported_words(words, row, self._ctc_tokenizer.blank, frame) if options.guard else len(words)
+            drafts[b] = drafts[b].with_times(words, kept)
         return drafts
 
-    def _search_ctc(self, batch: _Batch, hotwords: Hotwords | None) -> list[Draft]:
-        """Drafts of a batch from the CTC head's own tokens."""
+    def _search_ctc(self, encoded: Encoded, languages: Sequence[str | None], hotwords: Hotwords | None) -> list[Draft]:
+        """Drafts of segments from the CTC head's own tokens."""
         blank, model = self._ctc_tokenizer.blank, self._language_model
         if model is None and hotwords is None:
-            found = ctc.greedy(batch.log_probs, batch.ctc_lengths_B, blank)
+            found = ctc.greedy(encoded.log_probs, encoded.ctc_lengths_B, blank)
         else:
-            frames = batch.ctc_frames
+            frames = encoded.ctc_frames
             trees = [None if hotwords is None else hotwords.ctc_tree(row.cpu().numpy()) for row in frames]
             found = [
                 ctc.prefix_search(row, blank, model, hotwords=tree) for row, tree in zip(frames, trees, strict=True)
             ]
-        best_BJ = batch.log_probs.amax(dim=-1).cpu()
+        best_BJ = encoded.log_probs.amax(dim=-1).cpu()
         drafts = []
-        for tokens, best_J, length in zip(found, best_BJ, batch.ctc_lengths_B.tolist(), strict=True):
-            words = self._ctc_tokenizer.decode(tokens).split()
-            drafts.append(Draft([WrittenWord(word) for word in words], float(best_J[:length].mean())))
+        for tokens, best_J, length, language in zip(
+            found, best_BJ, encoded.ctc_lengths_B.tolist(), languages, strict=True
+        ):
+            words = [WrittenWord(word) for word in self._ctc_tokenizer.decode(tokens).split()]
+            drafts.append(Draft(words, score=float(best_J[:length].mean()), language=language))
         return drafts
 
-    def _generate(self, batch: _Batch, options: RecogniserOptions) -> list[Draft]:
-        """Drafts of a batch from the decoder; the recordings learn their language."""
-        search = GenerateOptions(beam_size=options.width, margin=BEAM_MARGIN, suppress=self._tokenizer.captions)
-        if options.hotwords is not None:
-            search = replace(search, hotwords=self._trees(options.hotwords, batch))
-        hypotheses = self._decode(batch, range(len(batch)), search)
-        chosen = []
-        for recording, hypothesis in zip(batch.recordings, hypotheses, strict=True):
-            if recording.language is None:
-                recording.language = hypothesis.language
-                recording.language_probability = hypothesis.language_probability
-            if self._language_model is not None and recording.language == CTC_LANGUAGE:
-                hypothesis = best_hypothesis(hypothesis, self._language_model, self._tokenizer, self._ctc_tokenizer)
-            chosen.append(hypothesis)
-        # Without hotwords: one may be what was repeated.
-        again = replace(search, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM, hotwords=None)
-        hypotheses, looped = without_loops(chosen, lambda places: self._decode(batch, places, again))
+    def _generate(
+        self, encoded: Encoded, languages: Sequence[str | None], options: TranscriptionOptions
+    ) -> list[Draft]:
+        """Drafts of segments from the decoder."""
+        search = replace(self._search, beam_size=options.beam_size, margin=BEAM_MARGIN)
+        spoken = [_Spoken(language) for language in languages]
+        hotwords = self._hotwords(options)
+        if hotwords is not None:
+            spoken = self._detected(encoded, spoken)
+            search = replace(search, hotwords=self._trees(hotwords, encoded, spoken))
+        hypotheses = self._decode(encoded, range(len(encoded)), spoken, search)
+        spoken = [
+            _Spoken(hypothesis.language, hypothesis.language_probability) if known.language is None else known
+            for known, hypothesis in zip(spoken, hypotheses, strict=True)
+        ]
+        if self._language_model is not None:
+            hypotheses = [
+                best_hypothesis(hypothesis, self._language_model, self._tokenizer, self._ctc_tokenizer)
+                if known.language in self._ctc_languages
+                else hypothesis
+                for known, hypothesis in zip(spoken, hypotheses, strict=True)
+            ]
+        if options.guard:
+            # Without hotwords: one may be what was repeated.
+            again = replace(search, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM, hotwords=None)
+            hypotheses, looped = without_loops(hypotheses, lambda places: self._decode(encoded, places, spoken, again))
+        else:
+            looped = [cut_loops(hypothesis.tokens)[1] for hypothesis in hypotheses]
         return [
-            Draft(written_words(self._tokenizer, found.tokens, found.log_probs), found.score, had_loop)
-            for found, had_loop in zip(hypotheses, looped, strict=True)
+            Draft(
+                written_words(self._tokenizer, found.tokens, found.log_probs),
+                score=found.score,
+                language=known.language,
+                language_probability=known.probability,
+                looped=had_loop,
+            )
+            for found, known, had_loop in zip(hypotheses, spoken, looped, strict=True)
         ]
 
-    def _decode(self, batch: _Batch, places: Sequence[int], search: GenerateOptions) -> list[Hypothesis]:
-        """Hypotheses of the segments in `places` of a batch."""
+    def _decode(
+        self, encoded: Encoded, places: Sequence[int], spoken: Sequence[_Spoken], search: GenerateOptions
+    ) -> list[Hypothesis]:
+        """Hypotheses of the segments in `places`."""
         rows = torch.tensor(places, device=self._device)
-        memory = batch.encoded[rows] if len(places) < len(batch) else batch.encoded
-        languages = [batch.recordings[place].language for place in places]
-        return generate(self._network.decoder, memory, batch.lengths_B[rows], self._tokenizer, languages, search)
+        frames = encoded.encoded[rows] if len(places) < len(encoded) else encoded.encoded
+        languages = [spoken[place].language for place in places]
+        return generate(self._network.decoder, frames, encoded.lengths_B[rows], self._tokenizer, languages, search)
 
-    def _trees(self, hotwords: Hotwords, batch: _Batch) -> list[HotwordTree | None]:
-        """The hotwords for each segment; its recording's language is found first, as not all have the same phrases."""
-        recordings = batch.recordings
-        unknown = [place for place, recording in enumerate(recordings) if recording.language is None]
+    def _detected(self, encoded: Encoded, spoken: Sequence[_Spoken]) -> list[_Spoken]:
+        """The languages of all segments: what is not known is detected."""
+        unknown = [place for place, known in enumerate(spoken) if known.language is None]
+        found = list(spoken)
         if unknown:
             rows = torch.tensor(unknown, device=self._device)
-            encoded, lengths_B = batch.encoded[rows], batch.lengths_B[rows]
-            ranked = detect_languages(self._network.decoder, encoded, lengths_B, self._tokenizer)
+            ranked = detect_languages(
+                self._network.decoder, encoded.encoded[rows], encoded.lengths_B[rows], self._tokenizer
+            )
             for place, probabilities in zip(unknown, ranked, strict=True):
-                recording = recordings[place]
-                if recording.language is None:
-                    recording.language, recording.language_probability = next(iter(probabilities.items()))
+                found[place] = _Spoken(*next(iter(probabilities.items())))
+        return found
+
+    def _trees(self, hotwords: Hotwords, encoded: Encoded, spoken: Sequence[_Spoken]) -> list[HotwordTree | None]:
+        """The hotwords for each segment: where CTC knows the language, those that it may have heard."""
         return [
-            hotwords.decoder_tree(row.cpu().numpy() if recording.language == CTC_LANGUAGE else None)
-            for row, recording in zip(batch.ctc_frames, recordings, strict=True)
+            hotwords.decoder_tree(row.cpu().numpy() if known.language in self._ctc_languages else None)
+            for row, known in zip(encoded.ctc_frames, spoken, strict=True)
         ]
 
-    def _finished(
-        self, span: Span, draft: Draft | None, recording: RecordingState, options: RecogniserOptions
-    ) -> FinishedSegment:
-        """The segment's result; the recording counts what the guard did."""
-        if draft is None or not draft.words:
-            recording.silent_segments += 1
-        if draft is None:
-            return FinishedSegment(span)
-        recording.loops += draft.looped
-        recording.cut_words += draft.cut_words
+    def _hotwords(self, options: TranscriptionOptions) -> Hotwords | None:
+        if not options.hotwords:
+            return None
+        if self._known_hotwords is None or self._known_hotwords[0] != options.hotwords:
+            spelled = Hotwords(options.hotwords, self._tokenizer, self._ctc_tokenizer)
+            self._known_hotwords = (options.hotwords, spelled)
+        return self._known_hotwords[1]
+
+    def _finished(self, segment: AudioSegment, draft: Draft, options: TranscriptionOptions) -> RecognisedSegment:
         by_ctc = options.decoding == "ctc"
         punctuator = self._punctuator if by_ctc and options.punctuation else None
-        written = draft.formatted(CTC_LANGUAGE if by_ctc else recording.language, punctuator, itn=options.itn)
-        words: tuple[Word, ...] = ()
-        if written.timed is not None and options.word_times:
-            recording.word_times = True
-            words = written.words_from(span.start, SAMPLE_RATE)
-        score = draft.score if draft.words else None
-        return FinishedSegment(span, written.text, draft.text, score, words)
+        language = self._ctc_languages[0] if by_ctc else draft.language
+        written = draft.formatted(language, punctuator, itn=options.itn)
+        has_times = written.timed is not None and options.word_times
+        return RecognisedSegment(
+            language=draft.language,
+            language_probability=draft.language_probability,
+            text=written.text,
+            spoken=draft.text,
+            score=draft.score if draft.words else None,
+            words=written.words_from(segment.span.start, SAMPLE_RATE) if has_times else (),
+            word_times=has_times,
+            looped=draft.looped,
+            cut_words=draft.cut_words,
+        )
 
     @cached_property
     def _punctuator(self) -> Punctuator:

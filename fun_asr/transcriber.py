@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -17,31 +15,30 @@ from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, def
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
 from fun_asr.bundled import BUNDLED_MODEL
 from fun_asr.decoding.guard import is_silent
-from fun_asr.decoding.hotwords import Hotwords
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.memory import return_free_memory, set_up_memory
-from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.model.config import ENCODER_FRAMES_PER_SECOND
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.routing_stats import LayerRouting, collect_routing
+from fun_asr.options import DEFAULT_BEAM_SIZE, Decoding, ModelOptions, TranscriptionOptions
 from fun_asr.pool import SegmentPool
-from fun_asr.recogniser import Decoding, RecogniserOptions, SegmentRecogniser
-from fun_asr.recording import FinishedSegment, RecordingState
-from fun_asr.text.hotwords import Hotword, checked_hotwords
+from fun_asr.recogniser import RecognisedSegment, Recogniser
+from fun_asr.recording import RecordingState
+from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
-from fun_asr.transcript import Transcript, TranscriptionFailure
+from fun_asr.transcript import ModelInfo, Result, Transcript
 from fun_asr.weights.directory import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
-from fun_asr.weights.load import load_network
+from fun_asr.weights.load import describe_network, load_network
 from fun_asr.weights.precision import resolve_compute_type, resolve_device
 
-__all__ = ["Result", "Transcriber", "load_model"]
+__all__ = ["Transcriber", "load", "load_model"]
 
 SEGMENT_SECONDS = 30.0
 POOL_SECONDS = 600.0  # of audio that waits for a batch: 38 MB
 POOL_BATCHES = 16
 PADDED_SECONDS_ON_CPU = 240.0  # of a batch: more makes the caches miss, not the products faster
 
-Result = Transcript | TranscriptionFailure
 Progress = Callable[[float], object]
 Phrases = Iterable[str | tuple[str, float]]
 
@@ -67,41 +64,35 @@ def load_model(
         CheckpointError: when the directory holds no model, or a damaged one.
         ConfigError: when the device or compute type is unknown or not available.
     """
-    model_directory = BUNDLED_MODEL if directory is None else Path(directory)
-    if threads < 0:
-        raise ConfigError(f"threads must not be negative, got {threads}")
-    where = resolve_device(device)
-    kind = resolve_compute_type(compute_type, where)
-    if threads:
-        torch.set_num_threads(threads)
+    return load(
+        ModelOptions(
+            directory=None if directory is None else Path(directory),
+            device=device,
+            compute_type=compute_type,
+            threads=threads,
+        )
+    )
+
+
+def load(options: ModelOptions) -> Transcriber:
+    """`load_model` with its arguments in one object."""
+    directory = BUNDLED_MODEL if options.directory is None else options.directory
+    device = resolve_device(options.device)
+    compute_type = resolve_compute_type(options.compute_type, device)
+    if options.threads:
+        torch.set_num_threads(options.threads)
     set_up_memory()
-    network = load_network(model_directory, where, kind)
-    tokenizer = Tokenizer(model_directory / TOKENIZER_FILE)
-    ctc_tokenizer = CTCTokenizer(model_directory / CTC_TOKENIZER_FILE)
-    language_model_file = model_directory / CTC_LANGUAGE_MODEL_FILE
+    network = load_network(directory, device, compute_type)
+    tokenizer = Tokenizer(directory / TOKENIZER_FILE)
+    ctc_tokenizer = CTCTokenizer(directory / CTC_TOKENIZER_FILE)
+    language_model_file = directory / CTC_LANGUAGE_MODEL_FILE
     language_model = NGramModel.load(language_model_file) if language_model_file.exists() else None
     config = network.config
     if tokenizer.no_timestamps >= config.decoder.vocab_size or ctc_tokenizer.vocab_size != config.ctc.vocab_size:
-        raise CheckpointError(f"{model_directory}: the tokenizers do not belong to this model")
-    detector = load_speech_detector(model_directory / VAD_FILE)
+        raise CheckpointError(f"{directory}: the tokenizers do not belong to this model")
+    detector = load_speech_detector(directory / VAD_FILE)
     return_free_memory()
-    return Transcriber(network, tokenizer, ctc_tokenizer, where, detector, language_model)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Options(RecogniserOptions):
-    """What a caller chose, checked."""
-
-    batch_size: int
-    on_progress: Progress | None = None
-
-    def __post_init__(self) -> None:
-        if self.decoding not in get_args(Decoding):
-            raise ConfigError(f"decoding {self.decoding!r} is unknown; use {' or '.join(get_args(Decoding))}")
-        if self.decoding == "ctc" and self.beam_size is not None:
-            raise ConfigError("beam_size belongs to decoding 'generate'")
-        if self.width < 1 or self.batch_size < 1:
-            raise ConfigError(f"beam_size and batch_size must be at least 1, got {self.width} and {self.batch_size}")
+    return Transcriber(network, tokenizer, ctc_tokenizer, device, detector, language_model)
 
 
 class Transcriber:
@@ -121,18 +112,22 @@ class Transcriber:
     ) -> None:
         self._network = network
         self._tokenizer = tokenizer
-        self._ctc_tokenizer = ctc_tokenizer
         self._device = device
         self._detector = detector
-        self._recogniser = SegmentRecogniser(network, tokenizer, ctc_tokenizer, device, language_model)
-        # Of the last call: a list of thousands takes a second to spell, and most callers have one list.
-        self._known_hotwords: tuple[tuple[Hotword, ...], Hotwords] | None = None
+        self._info = describe_network(network)
+        self.recogniser = Recogniser(network, tokenizer, ctc_tokenizer, device, language_model)
+        """What recognises segments, for those who measure its parts."""
         self._segment_seconds = min(SEGMENT_SECONDS, network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
 
     @property
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that the model's vocabulary has."""
         return tuple(self._tokenizer.languages)
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is and what it computes with on this machine."""
+        return self._info
 
     def collect_routing(self) -> AbstractContextManager[list[LayerRouting]]:
         """Count where the decoder's experts are used by what is transcribed inside a `with` block.
@@ -149,7 +144,7 @@ class Transcriber:
         *,
         language: str | None = None,
         decoding: Decoding = "generate",
-        beam_size: int | None = None,
+        beam_size: int = DEFAULT_BEAM_SIZE,
         batch_size: int = 16,
         word_times: bool = True,
         punctuation: bool = True,
@@ -165,7 +160,7 @@ class Transcriber:
                 needs the decoder: with `ctc`, a language that is not given stays None.
             decoding: "generate", or "ctc", which is faster, less accurate and knows English only; it uses the model's
                 n-gram language model if it has one.
-            beam_size: hypotheses kept in "generate", by default 3; 1 is greedy search.
+            beam_size: hypotheses kept in "generate"; 1 is greedy search.
             batch_size: most segments (of at most 30 s) recognised at once.
             word_times: give English words times and confidence; the CTC head knows no other language.
             punctuation: make sentences of the bare words of "ctc".
@@ -182,18 +177,27 @@ class Transcriber:
             ConfigError: for a language that the model lacks, a hotword that cannot be used, or another option out of
                 range.
         """
-        code = self._known_language(language)
-        options = _Options(
+        options = TranscriptionOptions(
+            language=known_code(language),
             decoding=decoding,
             beam_size=beam_size,
             batch_size=batch_size,
             word_times=word_times,
             punctuation=punctuation,
             itn=itn,
-            hotwords=self._hotwords(hotwords),
-            on_progress=on_progress,
+            hotwords=checked_hotwords(hotwords),
         )
-        return self._transcribe(paths, code, options)
+        return self.run(paths, options, on_progress)
+
+    def run(
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        options: TranscriptionOptions,
+        on_progress: Progress | None = None,
+    ) -> Generator[Result, None, None]:
+        """`transcribe` with its options in one object."""
+        self._check(options)
+        return self._transcribe(paths, options, on_progress)
 
     def transcribe_samples(
         self,
@@ -201,7 +205,7 @@ class Transcriber:
         *,
         language: str | None = None,
         decoding: Decoding = "generate",
-        beam_size: int | None = None,
+        beam_size: int = DEFAULT_BEAM_SIZE,
         batch_size: int = 16,
         word_times: bool = True,
         punctuation: bool = True,
@@ -218,66 +222,69 @@ class Transcriber:
             ConfigError: as for `transcribe`.
             ValueError: when the samples are not one row of finite floating-point numbers.
         """
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
-            raise ValueError(
-                f"need finite floating-point mono samples of shape [samples], got {samples.dtype} {list(samples.shape)}"
-            )
-        code = self._known_language(language)
-        options = _Options(
+        options = TranscriptionOptions(
+            language=known_code(language),
             decoding=decoding,
             beam_size=beam_size,
             batch_size=batch_size,
             word_times=word_times,
             punctuation=punctuation,
             itn=itn,
-            hotwords=self._hotwords(hotwords),
+            hotwords=checked_hotwords(hotwords),
         )
-        samples = samples.astype(np.float32, copy=False)
+        return self.run_samples(samples, options)
+
+    def run_samples(self, samples: npt.NDArray[np.floating], options: TranscriptionOptions) -> Transcript:
+        """`transcribe_samples` with its options in one object."""
+        samples = np.asarray(samples)
+        if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
+            raise ValueError(
+                f"need finite floating-point mono samples of shape [samples], got {samples.dtype} {list(samples.shape)}"
+            )
+        self._check(options)
+        blocks = [samples.astype(np.float32, copy=False)]
 
         def events() -> Iterator[AudioSegment | EndOfRecording]:
-            yield from cut_stream(0, [samples], self._segment_seconds, self._detector)
+            yield from cut_stream(0, blocks, self._segment_seconds, self._detector)
             yield EndOfRecording(0, None)
 
-        result = next(self._results(events(), {0: RecordingState(None, code)}, options))
+        result = next(self._results(events(), {0: RecordingState(None, options.language)}, options, None))
         assert isinstance(result, Transcript)
         return result
 
-    def _known_language(self, language: str | None) -> str | None:
-        code = None if language is None else language_code(language)
-        if language is not None and code not in self._tokenizer.languages:
-            raise ConfigError(f"language {language!r} is unknown to the model; it has {', '.join(self.languages)}")
-        return code
-
-    def _hotwords(self, phrases: Phrases) -> Hotwords | None:
-        checked = checked_hotwords(phrases)
-        if not checked:
-            return None
-        if self._known_hotwords is None or self._known_hotwords[0] != checked:
-            self._known_hotwords = (checked, Hotwords(checked, self._tokenizer, self._ctc_tokenizer))
-        return self._known_hotwords[1]
+    def _check(self, options: TranscriptionOptions) -> None:
+        """Raises ConfigError for what this model cannot do."""
+        if options.language is not None and options.language not in self._tokenizer.languages:
+            raise ConfigError(
+                f"language {options.language!r} is unknown to the model; it has {', '.join(self.languages)}"
+            )
+        self.recogniser.prepare(options)
 
     def _transcribe(
-        self, paths: Iterable[str | os.PathLike[str]], code: str | None, options: _Options
+        self,
+        paths: Iterable[str | os.PathLike[str]],
+        options: TranscriptionOptions,
+        on_progress: Progress | None,
     ) -> Generator[Result, None, None]:
         recordings: dict[int, RecordingState] = {}
 
         def opened() -> Iterator[str]:
             for index, path in enumerate(paths):
                 name = os.fsdecode(path)
-                recordings[index] = RecordingState(name, code)
+                recordings[index] = RecordingState(name, options.language)
                 yield name
 
         # Closed with this iterator, so that the readers end when the caller stops early.
         segments = read_segments(opened(), self._segment_seconds, default_workers(), self._detector)
         with closing(segments) as events:
-            yield from self._results(events, recordings, options)
+            yield from self._results(events, recordings, options, on_progress)
 
     def _results(
         self,
         events: Iterator[AudioSegment | EndOfRecording],
         recordings: dict[int, RecordingState],
-        options: _Options,
+        options: TranscriptionOptions,
+        on_progress: Progress | None,
     ) -> Iterator[Result]:
         """Fill the pool, take a batch of like lengths from it, recognise it; `recordings` loses what is yielded."""
         on_cpu = self._device.type == "cpu"
@@ -292,10 +299,14 @@ class Transcriber:
 
         def ready() -> Iterator[Result]:
             nonlocal first
-            while first in recordings and (result := recordings[first].result()) is not None:
+            while first in recordings and (result := recordings[first].result(self._info)) is not None:
                 del recordings[first]
                 first += 1
                 yield result
+
+        def report(seconds: float) -> None:
+            if on_progress is not None and seconds:
+                on_progress(seconds)
 
         exhausted = False
         while not exhausted or pool:
@@ -305,17 +316,19 @@ class Transcriber:
                 if event is None:
                     exhausted = True
                 else:
-                    self._receive(event, recordings[event.recording], pool, options)
+                    done = self._receive(event, recordings[event.recording], pool)
+                    report(done)
                     yield from ready()
             if pool:
                 undetected = self._undetected(recordings) if options.decoding == "generate" else frozenset()
                 batch = pool.take(undetected)
                 owners = [recordings[segment.recording] for segment in batch]
-                for owner, done in zip(owners, self._recogniser.recognise(batch, owners, options), strict=True):
+                found = self.recogniser.recognise(batch, [owner.language for owner in owners], options)
+                for owner, segment, recognised in zip(owners, batch, found, strict=True):
                     owner.pending -= 1
-                    owner.finished.append(done)
+                    owner.add(segment.span, recognised)
                 return_free_memory()
-                _report(options, sum(segment.span.seconds for segment in batch))
+                report(sum(segment.span.seconds for segment in batch))
             yield from ready()
 
     @staticmethod
@@ -323,24 +336,29 @@ class Transcriber:
         return frozenset(index for index, recording in recordings.items() if recording.language is None)
 
     @staticmethod
-    def _receive(
-        event: AudioSegment | EndOfRecording, recording: RecordingState, pool: SegmentPool, options: _Options
-    ) -> None:
+    def _receive(event: AudioSegment | EndOfRecording, recording: RecordingState, pool: SegmentPool) -> float:
+        """Take what was read; returns the seconds of it that are done with."""
         if isinstance(event, EndOfRecording):
             recording.ended, recording.error = True, event.error
             if event.error is not None:
                 pool.drop(event.recording)
-            return
+            return 0.0
         recording.samples = event.span.end
-        if not event.speech or is_silent(event.samples):
-            recording.finished.append(FinishedSegment(event.span))
-            recording.silent_segments += 1
-            _report(options, event.span.seconds)
-        else:
+        if event.speech and not is_silent(event.samples):
             recording.pending += 1
             pool.add(event)
+            return 0.0
+        recording.add(event.span, RecognisedSegment())
+        return event.span.seconds
 
 
-def _report(options: _Options, seconds: float) -> None:
-    if options.on_progress is not None:
-        options.on_progress(seconds)
+def known_code(language: str | None) -> str | None:
+    """The code of a language that a caller named by code or English name; None stays None.
+
+    Raises:
+        ConfigError: for a name that is no language's.
+    """
+    code = None if language is None else language_code(language)
+    if language is not None and code is None:
+        raise ConfigError(f"language {language!r} is unknown; use a code such as de, or an English name")
+    return code

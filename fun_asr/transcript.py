@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fun_asr.errors import FunASRError
 
-__all__ = ["Cut", "Segment", "Transcript", "TranscriptionFailure", "Word"]
+__all__ = ["Cut", "ModelInfo", "Result", "Segment", "Transcript", "TranscriptionFailure", "Word"]
 
 WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
 """Codes of the languages that put no space between words or sentences."""
@@ -87,6 +88,28 @@ class Cut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a loaded model is and computes with."""
+
+    family: str
+    """Name of the network's kind."""
+    device: str
+    arithmetic: Mapping[str, str]
+    """Of each part of the network: "float32", "bfloat16" or "int8"; several where they differ within it."""
+    kernels: Mapping[str, str]
+    """By task, what multiplies matrices, or what is used because that does not work here."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields under their own names, for JSON."""
+        return {
+            "family": self.family,
+            "device": self.device,
+            "arithmetic": dict(self.arithmetic),
+            "kernels": dict(self.kernels),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Transcript:
     """The transcript of a recording; its segments follow each other without a gap and cover the recording."""
 
@@ -102,6 +125,8 @@ class Transcript:
     word_times: bool = False
     """Whether the segments have words with times: they do in English, where they were asked for."""
     cut: Cut = Cut()
+    model: ModelInfo | None = None
+    """What recognised it."""
 
     @property
     def text(self) -> str:
@@ -128,6 +153,7 @@ class Transcript:
             "spoken": self.spoken,
             "word_times": self.word_times,
             "cut": self.cut.to_dict(),
+            "model": None if self.model is None else self.model.to_dict(),
             "segments": [segment.to_dict() for segment in self.segments],
         }
 
@@ -139,6 +165,10 @@ class TranscriptionFailure:
     path: str
     """The recording as the caller named it."""
     error: FunASRError
+
+
+Result = Transcript | TranscriptionFailure
+"""What comes of a recording."""
 
 
 def _rounded(value: float | None) -> float | None:

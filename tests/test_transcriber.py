@@ -214,7 +214,7 @@ def test_digital_silence_has_no_text_and_does_not_run_the_network(
     model: Transcriber, decoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "silence.wav", np.zeros(40 * SAMPLE_RATE, np.float32))
-    monkeypatch.setattr(model._recogniser, "recognise", None)
+    monkeypatch.setattr(model.recogniser, "recognise", None)
     (result,) = (succeeded(one) for one in model.transcribe([path], decoding=decoding))  # type: ignore[arg-type]
     assert result.text == ""
     assert result.duration == 40

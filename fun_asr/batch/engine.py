@@ -8,13 +8,13 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fun_asr import __version__
-from fun_asr.bundled import BUNDLED_MODEL
+from fun_asr.bundled import BUNDLED_MODEL, BUNDLED_PUNCTUATION
 from fun_asr.errors import ConfigError
-from fun_asr.text.hotwords import Hotword
-from fun_asr.transcript import Transcript, TranscriptionFailure
+from fun_asr.options import ModelOptions, TranscriptionOptions
+from fun_asr.transcript import Result
 
 if TYPE_CHECKING:
     from fun_asr.transcriber import Transcriber
@@ -23,18 +23,15 @@ __all__ = [
     "Engine",
     "Event",
     "InProcessEngine",
-    "MakeRecogniser",
+    "MakeTranscriber",
     "NextWork",
-    "Recognised",
-    "Recogniser",
-    "Recognition",
+    "RecordingDone",
+    "ShardTranscriber",
+    "TranscriberLoader",
     "Work",
     "WorkEnded",
     "perform",
 ]
-
-
-Result = Transcript | TranscriptionFailure
 
 
 @dataclass(frozen=True)
@@ -48,7 +45,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Recognised:
+class RecordingDone:
     """What came of one recording."""
 
     work: int
@@ -66,19 +63,19 @@ class WorkEnded:
     """Why recordings without a result have none: the worker died, or what it ran failed."""
 
 
-Event = Recognised | WorkEnded
+Event = RecordingDone | WorkEnded
 NextWork = Callable[[], Work | None]
 """Gives the next piece of work; None when there is none now, though an event may bring some."""
 
 
-class Recogniser(Protocol):
+class ShardTranscriber(Protocol):
     """A loaded model with its options."""
 
     def transcribe(self, paths: Sequence[str], language: str | None) -> Generator[Result, None, None]:
         """As `Transcriber.transcribe`."""
 
 
-MakeRecogniser = Callable[[int], Recogniser]
+MakeTranscriber = Callable[[int], ShardTranscriber]
 """Loads the model for a worker of this number; pickled on its way to another process."""
 
 
@@ -92,49 +89,37 @@ class Engine(Protocol):
     def run(self, next_work: NextWork) -> Generator[Event, None, None]:
         """Do work until there is none; closing the iterator ends the workers and drops what they were at.
 
-        Each recording of a work has a `Recognised`, in their order, then the work has a `WorkEnded`; works overlap.
+        Each recording of a work has a `RecordingDone`, in their order, then the work has a `WorkEnded`; works overlap.
 
         Raises:
             FunASRError: when no worker can load the model.
         """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recognition:
-    """How a model is loaded and used; called, it loads it."""
+@dataclass(frozen=True)
+class TranscriberLoader:
+    """Which model is loaded and how it is used; called, it loads it."""
 
-    model_dir: Path | None
-    """None is the model inside the package."""
-    language: str | None
-    """Code that the model must know; None for any."""
-    device: str
-    compute_type: str
-    threads: int
-    """Of each worker; 0 is torch's own number."""
-    decoding: Literal["generate", "ctc"]
-    beam_size: int | None
-    """None is the default of `Transcriber.transcribe`."""
-    word_times: bool
-    punctuation: bool
-    itn: bool
-    hotwords: tuple[Hotword, ...]
-    batch_size: int
+    model: ModelOptions
+    """Its threads are those of each worker."""
+    options: TranscriptionOptions
+    """Their language is one that the model must know; each work names its own."""
 
     def fingerprint(self) -> dict[str, object]:
-        """All that decides on transcripts, for JSON; the model by its content.
+        """All that decides on transcripts, for JSON; models by their content.
 
         Threads are left out, though with another number the last digits of a score may differ.
         """
-        directory = BUNDLED_MODEL if self.model_dir is None else self.model_dir
-        model = {}
-        for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-            if path.is_file():
-                with path.open("rb") as file:
-                    model[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-        options = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
-        return {**options, "model_dir": model, "threads": None, "version": __version__}
+        folders = {"model": self.model.directory or BUNDLED_MODEL, "punctuation": BUNDLED_PUNCTUATION}
+        return {
+            "assets": {name: _hashes(folder) for name, folder in folders.items()},
+            "device": self.model.device,
+            "compute_type": self.model.compute_type,
+            "options": dataclasses.asdict(self.options),
+            "version": __version__,
+        }
 
-    def __call__(self, worker: int) -> Recogniser:
+    def __call__(self, worker: int) -> ShardTranscriber:
         """Load the model.
 
         Arguments:
@@ -145,44 +130,44 @@ class Recognition:
         """
         import torch
 
-        from fun_asr.transcriber import load_model
+        from fun_asr.transcriber import load
 
-        device = self.device
-        if device in ("auto", "cuda") and torch.cuda.device_count() > 1:
-            device = f"cuda:{worker % torch.cuda.device_count()}"
-        transcriber = load_model(self.model_dir, device=device, compute_type=self.compute_type, threads=self.threads)
-        if self.language is not None and self.language not in transcriber.languages:
-            raise ConfigError(f"the model does not know the language {self.language!r}")
-        return _TranscriberRecogniser(transcriber, self)
+        model = self.model
+        if model.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
+            model = dataclasses.replace(model, device=f"cuda:{worker % torch.cuda.device_count()}")
+        transcriber = load(model)
+        language = self.options.language
+        if language is not None and language not in transcriber.languages:
+            raise ConfigError(f"the model does not know the language {language!r}")
+        return _LoadedTranscriber(transcriber, self.options)
 
 
-class _TranscriberRecogniser:
-    def __init__(self, transcriber: Transcriber, recognition: Recognition) -> None:
+def _hashes(folder: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_file():
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+class _LoadedTranscriber:
+    def __init__(self, transcriber: Transcriber, options: TranscriptionOptions) -> None:
         self._transcriber = transcriber
-        self._recognition = recognition
+        self._options = options
 
     def transcribe(self, paths: Sequence[str], language: str | None) -> Generator[Result, None, None]:
         # A manifest may name a language that only other models know.
         known = language if language in self._transcriber.languages else None
-        return self._transcriber.transcribe(
-            paths,
-            language=known,
-            decoding=self._recognition.decoding,
-            beam_size=self._recognition.beam_size,
-            word_times=self._recognition.word_times,
-            punctuation=self._recognition.punctuation,
-            itn=self._recognition.itn,
-            hotwords=self._recognition.hotwords,
-            batch_size=self._recognition.batch_size,
-        )
+        return self._transcriber.run(paths, dataclasses.replace(self._options, language=known))
 
 
-def perform(recogniser: Recogniser, work: Work) -> Iterator[Event]:
+def perform(transcriber: ShardTranscriber, work: Work) -> Iterator[Event]:
     """Do one piece of work; whatever is raised ends this work alone."""
     try:
-        with closing(recogniser.transcribe(work.paths, work.language)) as results:
+        with closing(transcriber.transcribe(work.paths, work.language)) as results:
             for index, result in enumerate(results):
-                yield Recognised(work.number, index, result)
+                yield RecordingDone(work.number, index, result)
     except Exception as error:
         yield WorkEnded(work.number, f"{type(error).__name__}: {error}")
     else:
@@ -192,13 +177,13 @@ def perform(recogniser: Recogniser, work: Work) -> Iterator[Event]:
 class InProcessEngine:
     """Works in the process that it is used in."""
 
-    def __init__(self, make: MakeRecogniser) -> None:
+    def __init__(self, make: MakeTranscriber) -> None:
         self.workers = 1
         self._make = make
 
     def run(self, next_work: NextWork) -> Generator[Event, None, None]:
         """As `Engine.run`."""
-        recogniser: Recogniser | None = None
+        transcriber: ShardTranscriber | None = None
         while (work := next_work()) is not None:
-            recogniser = recogniser or self._make(0)
-            yield from perform(recogniser, work)
+            transcriber = transcriber or self._make(0)
+            yield from perform(transcriber, work)

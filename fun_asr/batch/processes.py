@@ -12,7 +12,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from fun_asr.batch.engine import Event, MakeRecogniser, NextWork, Work, WorkEnded, perform
+from fun_asr.batch.engine import Event, MakeTranscriber, NextWork, Work, WorkEnded, perform
 from fun_asr.errors import FunASRError
 
 __all__ = ["ProcessEngine", "available_cores"]
@@ -38,7 +38,7 @@ class ProcessEngine:
         workers: most processes.
     """
 
-    def __init__(self, make: MakeRecogniser, workers: int) -> None:
+    def __init__(self, make: MakeTranscriber, workers: int) -> None:
         self._make = make
         self.workers = workers
 
@@ -75,7 +75,7 @@ class ProcessEngine:
 class _Worker:
     """A process and what it is at."""
 
-    def __init__(self, make: MakeRecogniser, number: int) -> None:
+    def __init__(self, make: MakeTranscriber, number: int) -> None:
         # Forked, it would have the parent's threads' locks without the threads.
         context = multiprocessing.get_context("spawn")
         self.connection, other_end = context.Pipe()
@@ -160,14 +160,14 @@ def _interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _serve(connection: Connection, make: MakeRecogniser, number: int) -> None:
+def _serve(connection: Connection, make: MakeTranscriber, number: int) -> None:
     """The main function of a worker process."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     # A parent that was killed cannot end its workers.
     threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
     try:
-        recogniser = make(number)
+        transcriber = make(number)
     except FunASRError as error:
         connection.send(error)
         return
@@ -175,7 +175,7 @@ def _serve(connection: Connection, make: MakeRecogniser, number: int) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             work = connection.recv()
-            for event in perform(recogniser, work):
+            for event in perform(transcriber, work):
                 connection.send(event)
 
 

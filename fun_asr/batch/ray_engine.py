@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from fun_asr.batch.engine import Event, MakeRecogniser, NextWork, Work, WorkEnded, perform
+from fun_asr.batch.engine import Event, MakeTranscriber, NextWork, Work, WorkEnded, perform
 from fun_asr.errors import FunASRError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class RayEngine:
         FunASRError: when Ray is not installed.
     """
 
-    def __init__(self, make: MakeRecogniser, *, workers: int, threads: int, address: str | None = None) -> None:
+    def __init__(self, make: MakeTranscriber, *, workers: int, threads: int, address: str | None = None) -> None:
         if importlib.util.find_spec("ray") is None:
             raise FunASRError("the ray engine needs Ray, which is not installed: pip install 'fun-asr[ray]'")
         # Before the cluster is known, work is cut for many.
@@ -100,7 +100,7 @@ class RayEngine:
 class _Actor:
     """A Ray actor and what it is at."""
 
-    def __init__(self, make: MakeRecogniser, number: int, threads: int, gpus: float) -> None:
+    def __init__(self, make: MakeTranscriber, number: int, threads: int, gpus: float) -> None:
         ray = _ray()
         self._actor = ray.remote(num_cpus=threads, num_gpus=gpus)(_RayWorker).remote(make, number)
         self.work: Work | None = None
@@ -145,17 +145,17 @@ def _ray() -> Any:
 class _RayWorker:
     """What runs inside an actor."""
 
-    def __init__(self, make: MakeRecogniser, number: int) -> None:
+    def __init__(self, make: MakeTranscriber, number: int) -> None:
         self._make = make
         self._number = number
-        self._recogniser: Any = None
+        self._transcriber: Any = None
 
     def perform(self, work: Work) -> Iterator[Event | FunASRError]:
         """Do one piece of work, after loading the model if it is the first."""
-        if self._recogniser is None:
+        if self._transcriber is None:
             try:
-                self._recogniser = self._make(self._number)
+                self._transcriber = self._make(self._number)
             except FunASRError as error:
                 yield error
                 return
-        yield from perform(self._recogniser, work)
+        yield from perform(self._transcriber, work)

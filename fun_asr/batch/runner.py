@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from fun_asr.batch.check import unreadable
-from fun_asr.batch.engine import Engine, Recognised, Result, Work
+from fun_asr.batch.engine import Engine, RecordingDone, Work
 from fun_asr.batch.journal import Journal, Key
 from fun_asr.batch.shards import Shard, Task, plan
 from fun_asr.errors import AudioDecodeError, FunASRError
 from fun_asr.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, write_atomically
 from fun_asr.inputs.discover import output_names
 from fun_asr.inputs.sources import Recording
-from fun_asr.transcript import Transcript, TranscriptionFailure
+from fun_asr.transcript import Result, Transcript, TranscriptionFailure
 from fun_asr.writers.base import Writer
 
 __all__ = ["BatchObserver", "BatchRun", "Failure", "Summary", "describe", "hash_config"]
@@ -65,6 +65,8 @@ class Summary:
     """Of what was transcribed."""
     wall_seconds: float = 0.0
     status: Status = "finished"
+    repeated: int = 0
+    """Recordings that were given more than once, and taken once."""
 
     @property
     def left(self) -> int:
@@ -184,7 +186,7 @@ class BatchRun:
             if not self._gave_up():
                 with closing(self.engine.run(self._next_work)) as events:
                     for event in events:
-                        if isinstance(event, Recognised):
+                        if isinstance(event, RecordingDone):
                             self._results[event.work] += 1
                             self._receive(self._begun[event.work], event.index, event.result)
                         elif event.error is not None:

@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 import click
 
 from fun_asr import __version__
+from fun_asr.cli.common import debugging, set_debugging
 from fun_asr.errors import FunASRError
 
 __all__ = ["main"]
-
-_DEBUG = "fun_asr.debug"
 
 
 class _LazyCommand(NamedTuple):
@@ -41,18 +40,12 @@ _COMMANDS = {
 }
 
 
-def _set_debug(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    # ctx.meta is shared by the contexts of the group and of its commands.
-    if value:
-        ctx.meta[_DEBUG] = True
-
-
 _debug_option = click.Option(
     ["--debug"],
     is_flag=True,
     expose_value=False,
-    callback=_set_debug,
-    help="Show the traceback of an error.",
+    callback=set_debugging,
+    help="Show what the model computes with, and the traceback of an error.",
 )
 
 
@@ -88,7 +81,7 @@ class _CommandGroup(click.Group):
             click.echo("fun-asr: interrupted", err=True)
             ctx.exit(130)
         except Exception as error:
-            if ctx.meta.get(_DEBUG) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+            if debugging(ctx) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
             click.echo(f"fun-asr: error: {_in_one_line(error)}", err=True)
             ctx.exit(1)

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fun_asr.cli.common import check_decoding, make_writable, parse_language, recognition_options
+from fun_asr.cli.common import make_writable, recognition_options, terminated_like_interrupted
 from fun_asr.cli.output import output_options
 from fun_asr.cli.progress import BatchProgress
 
 if TYPE_CHECKING:
-    from fun_asr.batch.engine import Engine, Recognition
     from fun_asr.batch.runner import Summary
-    from fun_asr.recogniser import Decoding
-    from fun_asr.text.hotwords import Hotword
+    from fun_asr.options import ModelOptions, TranscriptionOptions
     from fun_asr.writers.base import Writer
 
 
@@ -58,18 +53,8 @@ def batch(
     report: Path | None,
     engine: Literal["local", "ray"],
     ray_address: str | None,
-    model_dir: Path | None,
-    language: str,
-    device: str,
-    compute_type: str,
-    batch_size: int,
-    threads: int,
-    decoding: Decoding,
-    beam_size: int | None,
-    word_times: bool,
-    punctuation: bool,
-    itn: bool,
-    hotwords: tuple[Hotword, ...],
+    model: ModelOptions,
+    options: TranscriptionOptions,
 ) -> None:
     """Transcribe many recordings into files below --output_dir, which mirrors the folders of the recordings.
 
@@ -90,95 +75,49 @@ def batch(
     """
     if ray_address is not None and engine != "ray":
         raise click.UsageError("--ray_address belongs to --engine ray")
-    check_decoding(decoding, beam_size)
-    code = parse_language(language)
 
-    from fun_asr.batch.engine import Recognition
-    from fun_asr.batch.journal import JOURNAL_FILE, Journal
-    from fun_asr.batch.runner import BatchRun, Failure, describe, hash_config
+    from fun_asr.batch.run import BatchOptions, run_batch
     from fun_asr.inputs.discover import Search
-    from fun_asr.inputs.sources import find_sources
 
-    recognition = Recognition(
-        model_dir=model_dir,
-        language=code,
-        device=device,
-        compute_type=compute_type,
-        threads=threads or _fair_threads(engine, workers),
-        decoding=decoding,
-        beam_size=beam_size,
-        word_times=word_times,
-        punctuation=punctuation,
-        itn=itn,
-        hotwords=hotwords,
-        batch_size=batch_size,
-    )
-    chosen_engine = _engine(engine, recognition, workers, ray_address)
     make_writable(output_dir)
     if report is not None:
         make_writable(report.parent)
-    sources = find_sources(inputs, Search(recursive, include, exclude), sys.stdin.buffer)
-    if sources.repeated:
-        click.echo(f"fun-asr: {sources.repeated} given more than once, taken once", err=True)
-    with _terminated_like_interrupted(), Journal(output_dir / JOURNAL_FILE) as journal, BatchProgress() as progress:
-        # Another format alone makes no other transcript.
-        subtitles = {name: value for writer in writers.values() for name, value in writer.options.items()}
-        config = hash_config(recognition.fingerprint(), subtitles)
-        tasks, missing = describe(sources.recordings, sources.folder, config, code, journal)
-        summary = BatchRun(
-            tasks=tasks,
-            journal=journal,
-            engine=chosen_engine,
+    with terminated_like_interrupted(), BatchProgress() as progress:
+        summary = run_batch(
+            inputs,
+            output_dir,
             writers=writers,
-            output_dir=output_dir,
+            model=model,
+            options=options,
+            batch=BatchOptions(
+                search=Search(recursive, include, exclude),
+                engine=engine,
+                workers=workers,
+                ray_address=ray_address,
+                overwrite=mode == "overwrite",
+                check_files=check_files,
+                max_failures=1 if fail_fast else max_failures,
+            ),
             observer=progress,
-            failures=[*(Failure(getattr(error, "path", None), error) for error in sources.failures), *missing],
-            max_failures=1 if fail_fast else max_failures,
-            overwrite=mode == "overwrite",
-            check_files=check_files,
-        ).run()
-    _finish(summary, report)
+            standard_input=sys.stdin.buffer,
+        )
+    if report is not None:
+        _write_report(summary, report)
+    print_summary(summary)
+    click.get_current_context().exit(exit_status(summary))
 
 
-def _fair_threads(engine: str, workers: int | None) -> int:
-    """Threads of each worker, such that all together are no more than the cores; 0 leaves torch its own number."""
-    from fun_asr.batch.processes import available_cores
-
-    if engine == "ray":
-        return 1
-    return max(1, available_cores() // workers) if workers and workers > 1 else 0
-
-
-def _engine(name: str, recognition: Recognition, workers: int | None, ray_address: str | None) -> Engine:
-    from fun_asr.batch.engine import InProcessEngine
-    from fun_asr.batch.processes import ProcessEngine
-
-    if name == "ray":
-        from fun_asr.batch.ray_engine import RayEngine
-
-        return RayEngine(recognition, workers=workers or 0, threads=recognition.threads, address=ray_address)
-    if workers == 0:
-        return InProcessEngine(recognition)
-    return ProcessEngine(recognition, workers or 1)
-
-
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """A machine that shuts down asks politely first: time enough to end as Ctrl-C does, with a report."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _finish(summary: Summary, report: Path | None) -> None:
-    """Say how it went, write the report and leave with the status that says so too."""
+def _write_report(summary: Summary, report: Path) -> None:
     from fun_asr.files import write_atomically
 
-    if report is not None:
-        text = json.dumps(summary.to_dict(), ensure_ascii=False, indent=2) + "\n"
-        write_atomically(report, text.encode("utf-8", "backslashreplace"))
+    text = json.dumps(summary.to_dict(), ensure_ascii=False, indent=2) + "\n"
+    write_atomically(report, text.encode("utf-8", "backslashreplace"))
+
+
+def print_summary(summary: Summary) -> None:
+    """Say on standard error how a batch went."""
+    if summary.repeated:
+        click.echo(f"fun-asr: {summary.repeated} given more than once, taken once", err=True)
     parts = [
         f"{summary.transcribed} transcribed ({summary.audio_seconds / 3600:.2f} h of audio, RTFx {summary.rtfx:.1f})",
         f"{summary.done_before} done before",
@@ -187,7 +126,10 @@ def _finish(summary: Summary, report: Path | None) -> None:
     click.echo(f"fun-asr: {', '.join(parts)}, of {summary.total}", err=True)
     if summary.status != "finished":
         click.echo(f"fun-asr: {summary.status}, {summary.left} left; the same command goes on from here", err=True)
+
+
+def exit_status(summary: Summary) -> int:
+    """0 where all are transcribed, 130 after an interrupt, else 1."""
     if summary.status == "interrupted":
-        click.get_current_context().exit(130)
-    if summary.failures or summary.left:
-        click.get_current_context().exit(1)
+        return 130
+    return 1 if summary.failures or summary.left else 0

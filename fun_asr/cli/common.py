@@ -3,23 +3,52 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import os
 import shutil
+import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError
+from fun_asr.options import DEFAULT_BEAM_SIZE, ModelOptions, TranscriptionOptions
 
 if TYPE_CHECKING:
     from fun_asr.text.hotwords import Hotword
     from fun_asr.transcriber import Transcriber
 
 Command = TypeVar("Command", bound=Callable[..., object])
+
+_DEBUG = "fun_asr.debug"
+
+
+def set_debugging(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Remember --debug, given to the group or to its command."""
+    # ctx.meta is shared by the contexts of the group and of its commands.
+    if value:
+        ctx.meta[_DEBUG] = True
+
+
+def debugging(ctx: click.Context) -> bool:
+    """Whether --debug was given."""
+    return bool(ctx.meta.get(_DEBUG))
+
+
+def _language(ctx: click.Context, param: click.Parameter, value: str) -> str | None:
+    if value == "auto":
+        return None
+    from fun_asr.text.tokenizer import language_code
+
+    code = language_code(value)
+    if code is None:
+        raise click.BadParameter(f"unknown language {value!r}; use auto, a code or a name")
+    return code
 
 
 def _hotwords(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Hotword, ...]:
@@ -31,11 +60,19 @@ def _hotwords(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         raise click.BadParameter(str(error)) from None
 
 
+# Each is called like the field of `ModelOptions` or `TranscriptionOptions` that it sets.
 _MODEL_OPTIONS = (
     click.option(
-        "-m", "--model", "model_dir", type=click.Path(path_type=Path), help="Model directory. [default: bundled]"
+        "-m", "--model", "directory", type=click.Path(path_type=Path), help="Model directory. [default: bundled]"
     ),
-    click.option("-l", "--language", default="auto", show_default=True, help="Code or name, such as de or German."),
+    click.option(
+        "-l",
+        "--language",
+        default="auto",
+        show_default=True,
+        callback=_language,
+        help="Code or name, such as de or German.",
+    ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option(
         "--compute_type",
@@ -65,7 +102,11 @@ _DECODING_OPTIONS = (
         help="ctc is faster and less accurate, and knows English only.",
     ),
     click.option(
-        "--beam_size", type=click.IntRange(min=1), help="Hypotheses kept by generate; 1 is greedy. [default: 3]"
+        "--beam_size",
+        type=click.IntRange(min=1),
+        default=DEFAULT_BEAM_SIZE,
+        show_default=True,
+        help="Hypotheses kept by generate; 1 is greedy.",
     ),
     click.option(
         "--word_timestamps/--no_word_timestamps",
@@ -87,42 +128,38 @@ _DECODING_OPTIONS = (
 )
 
 
-def model_options(command: Command) -> Command:
-    """Add the options that choose the model, its language and how it runs."""
-    for option in reversed(_MODEL_OPTIONS):
-        command = option(command)
-    return command
+def model_options(command: Command) -> Callable[..., object]:
+    """Add the options that choose the model, its language and how it runs.
 
-
-def recognition_options(command: Command) -> Command:
-    """Add those of `model_options` and those that choose how transcripts are decoded and written."""
-    for option in reversed((*_MODEL_OPTIONS, *_DECODING_OPTIONS)):
-        command = option(command)
-    return command
-
-
-def check_decoding(decoding: str, beam_size: int | None) -> None:
-    """Find out whether --decoding and --beam_size go together.
-
-    Raises:
-        click.UsageError: when they do not.
+    The command gets them as `model`, a `ModelOptions`, and `options`, a `TranscriptionOptions`.
     """
-    if decoding == "ctc" and beam_size is not None:
-        raise click.UsageError("--beam_size belongs to --decoding generate")
+    return _with_options(command, _MODEL_OPTIONS)
 
 
-def parse_language(language: str) -> str | None:
-    """The code of --language; None for auto.
+def recognition_options(command: Command) -> Callable[..., object]:
+    """Add those of `model_options` and those that choose how transcripts are decoded and written, into `options`."""
+    return _with_options(command, (*_MODEL_OPTIONS, *_DECODING_OPTIONS))
 
-    Raises:
-        click.BadParameter: when it is neither auto nor a language.
-    """
-    from fun_asr.text.tokenizer import language_code
 
-    code = None if language == "auto" else language_code(language)
-    if language != "auto" and code is None:
-        raise click.BadParameter(f"unknown language {language!r}; use auto, a code or a name", param_hint="--language")
-    return code
+def _with_options(
+    command: Command, click_options: Sequence[Callable[[Callable[..., object]], Callable[..., object]]]
+) -> Callable[..., object]:
+    @functools.wraps(command)
+    def with_objects(*arguments: Any, **values: Any) -> object:
+        def taken(kind: type[ModelOptions] | type[TranscriptionOptions]) -> dict[str, Any]:
+            return {field.name: values.pop(field.name) for field in dataclasses.fields(kind) if field.name in values}
+
+        try:
+            model = ModelOptions(**taken(ModelOptions))
+            options = TranscriptionOptions(**taken(TranscriptionOptions))
+        except ConfigError as error:
+            raise click.UsageError(f"--{error}") from None
+        return command(*arguments, model=model, options=options, **values)
+
+    decorated: Callable[..., object] = with_objects
+    for option in reversed(click_options):
+        decorated = option(decorated)
+    return decorated
 
 
 def check_device(device: str) -> None:
@@ -139,21 +176,39 @@ def check_device(device: str) -> None:
         raise click.BadParameter(str(error), param_hint="--device") from None
 
 
-def load_transcriber(
-    model_dir: Path | None, language: str | None, device: str, compute_type: str, threads: int
-) -> Transcriber:
+def load_transcriber(model: ModelOptions, language: str | None) -> Transcriber:
     """Load the model; `language` is a code it is to know.
 
     Raises:
         click.BadParameter: when it does not know the language.
         FunASRError: as `fun_asr.load_model`.
     """
-    from fun_asr.transcriber import load_model
+    from fun_asr.transcriber import load
 
-    transcriber = load_model(model_dir, device=device, compute_type=compute_type, threads=threads)
+    transcriber = load(model)
     if language is not None and language not in transcriber.languages:
         raise click.BadParameter(f"the model does not know {language!r}", param_hint="--language")
+    describe_model(transcriber)
     return transcriber
+
+
+def describe_model(transcriber: Transcriber) -> None:
+    """Say on standard error what the model computes with, where --debug asks for it."""
+    if debugging(click.get_current_context()):
+        info = transcriber.info
+        parts = [f"{part} {kind}" for part, kind in info.arithmetic.items()]
+        kernels = [f"{task} products: {name}" for task, name in info.kernels.items()]
+        click.echo(f"fun-asr: {info.family} on {info.device}: {', '.join([*parts, *kernels])}", err=True)
+
+
+@contextlib.contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """A machine that shuts down asks politely first: time enough to end as Ctrl-C does, with a report."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def make_writable(folder: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-from fun_asr.cli.common import recognition_options
+from fun_asr.cli.common import make_writable, recognition_options, terminated_like_interrupted
+
+if TYPE_CHECKING:
+    from fun_asr.options import ModelOptions, TranscriptionOptions
 
 
 @click.command(short_help="Transcribe manifests and score the transcripts.")
@@ -38,7 +42,8 @@ def evaluate(
     by: tuple[str, ...],
     as_json: bool,
     html: Path | None,
-    **recognition: Any,
+    model: ModelOptions,
+    options: TranscriptionOptions,
 ) -> None:
     """Do `fun-asr batch` for each MANIFEST, JSON Lines with audio_filepath and text, and `fun-asr wer` for all.
 
@@ -47,8 +52,11 @@ def evaluate(
 
     Exit status: 0, 1 when a recording failed, 2 when something cannot be used, 130 interrupted.
     """
-    from fun_asr.cli.batch import batch
+    from fun_asr.batch.run import BatchOptions, run_batch
+    from fun_asr.cli.batch import exit_status, print_summary
+    from fun_asr.cli.progress import BatchProgress
     from fun_asr.cli.wer import wer
+    from fun_asr.writers.base import JSONWriter
 
     ctx = click.get_current_context()
     repeated = [stem for stem, count in Counter(path.stem for path in manifests).items() if count > 1]
@@ -60,19 +68,22 @@ def evaluate(
     folders = []
     for manifest in manifests:
         folders.append(output_dir / manifest.stem)
-        try:
-            ctx.invoke(
-                batch,
-                inputs=(str(manifest),),
-                output_dir=folders[-1],
-                formats=("json",),
-                workers=workers,
-                **recognition,
+        make_writable(folders[-1])
+        with terminated_like_interrupted(), BatchProgress() as progress:
+            summary = run_batch(
+                (str(manifest),),
+                folders[-1],
+                writers={"json": JSONWriter()},
+                model=model,
+                options=options,
+                batch=BatchOptions(workers=workers),
+                observer=progress,
+                standard_input=sys.stdin.buffer,
             )
-        except click.exceptions.Exit as end:
-            if end.exit_code != 1:
-                raise
-            status = 1
+        print_summary(summary)
+        status = max(status, exit_status(summary))
+        if summary.status == "interrupted":
+            ctx.exit(status)
     ctx.invoke(
         wer,
         references=manifests,

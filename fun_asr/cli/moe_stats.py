@@ -19,7 +19,6 @@ from fun_asr.cli.common import (
     load_transcriber,
     make_writable,
     model_options,
-    parse_language,
     print_error,
     renamed,
     without_standard_input,
@@ -28,6 +27,7 @@ from fun_asr.errors import FunASRError
 
 if TYPE_CHECKING:
     from fun_asr.cli.routing_report import GroupRouting
+    from fun_asr.options import ModelOptions, TranscriptionOptions
     from fun_asr.transcriber import Transcriber
 
 _MANIFEST_SUFFIX = ".jsonl"
@@ -59,12 +59,8 @@ class _Group:
 @click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw a heat map, layers by experts.")
 def moe_stats(
     audio: tuple[str, ...],
-    model_dir: Path | None,
-    language: str,
-    device: str,
-    compute_type: str,
-    batch_size: int,
-    threads: int,
+    model: ModelOptions,
+    options: TranscriptionOptions,
     by: str,
     as_json: bool,
     png: Path | None,
@@ -84,30 +80,30 @@ def moe_stats(
     """
     if by != "none" and not any(_is_manifest(path) for path in audio):
         raise click.UsageError(f"--by {by} needs a manifest ({_MANIFEST_SUFFIX}) that says who speaks what")
-    code = parse_language(language)
-    check_device(device)
+    check_device(model.device)
 
     from fun_asr.bundled import BUNDLED_MODEL
     from fun_asr.weights.directory import load_config
 
-    model_dir = model_dir or BUNDLED_MODEL
-    config = load_config(model_dir).decoder
+    directory = model.directory or BUNDLED_MODEL
+    config = load_config(directory).decoder
     if not config.num_experts:
-        print_error(FunASRError(f"{model_dir}: the model has no routed experts, so there is nothing to count"))
+        print_error(FunASRError(f"{directory}: the model has no routed experts, so there is nothing to count"))
         click.get_current_context().exit(2)
     if png is not None:
         if importlib.util.find_spec("matplotlib") is None:
             raise FunASRError("--png needs matplotlib, which is not installed: pip install matplotlib")
         make_writable(png.parent)
 
-    groups, failures = _find_groups(audio, by, code)
+    groups, failures = _find_groups(audio, by, options.language)
     for failure in failures:
         print_error(failure)
     failed = len(failures)
     counted: list[GroupRouting] = []
     if groups:
-        transcriber = load_transcriber(model_dir, code, device, compute_type, threads)
-        counted, unreadable = _count(transcriber, groups, batch_size)
+        transcriber = load_transcriber(model, options.language)
+        # Greedy: a row of a beam that is given up would count for tokens that nobody reads.
+        counted, unreadable = _count(transcriber, groups, dataclasses.replace(options, beam_size=1))
         failed += unreadable
     _print(counted, config.num_experts, config.num_experts_per_token, as_json=as_json)
     if png is not None and not _draw(counted, png):
@@ -147,7 +143,9 @@ def _find_groups(audio: Iterable[str], by: str, code: str | None) -> tuple[list[
     return list(groups.values()), failures
 
 
-def _count(transcriber: Transcriber, groups: list[_Group], batch_size: int) -> tuple[list[GroupRouting], int]:
+def _count(
+    transcriber: Transcriber, groups: list[_Group], options: TranscriptionOptions
+) -> tuple[list[GroupRouting], int]:
     """The statistics of each group, and how many recordings could not be read."""
     from tqdm import tqdm
 
@@ -164,10 +162,9 @@ def _count(transcriber: Transcriber, groups: list[_Group], batch_size: int) -> t
             # One group after another: a batch mixes recordings, and its rows do not say whose they are.
             with transcriber.collect_routing() as layers:
                 for language, paths in group.paths.items():
-                    results = transcriber.transcribe(
-                        without_standard_input(paths, names, stack),
-                        language=language if language in transcriber.languages else None,
-                        batch_size=batch_size,
+                    known = language if language in transcriber.languages else None
+                    results = transcriber.run(
+                        without_standard_input(paths, names, stack), dataclasses.replace(options, language=known)
                     )
                     with contextlib.closing(results):
                         for result in results:

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Never
 import click
 
 from fun_asr.cli.common import (
-    check_decoding,
     check_device,
     load_transcriber,
     make_writable,
-    parse_language,
     print_error,
     recognition_options,
     renamed,
@@ -33,10 +31,8 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from fun_asr.inputs.discover import Inputs
-    from fun_asr.recogniser import Decoding
-    from fun_asr.text.hotwords import Hotword
-    from fun_asr.transcriber import Result
-    from fun_asr.transcript import Transcript
+    from fun_asr.options import ModelOptions, TranscriptionOptions
+    from fun_asr.transcript import Result, Transcript
     from fun_asr.writers.base import Writer
 
 # What stops every file that is still to be written, and not only one with an odd name.
@@ -50,18 +46,8 @@ _FATAL_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 @output_options
 def transcribe(
     paths: tuple[str, ...],
-    model_dir: Path | None,
-    language: str,
-    device: str,
-    compute_type: str,
-    batch_size: int,
-    threads: int,
-    decoding: Decoding,
-    beam_size: int | None,
-    word_times: bool,
-    punctuation: bool,
-    itn: bool,
-    hotwords: tuple[Hotword, ...],
+    model: ModelOptions,
+    options: TranscriptionOptions,
     output_dir: Path | None,
     writers: dict[str, Writer],
 ) -> None:
@@ -82,9 +68,7 @@ def transcribe(
     bare = len(paths) == 1 and not os.path.isdir(paths[0])
     if output_dir is None:
         _check_printable(writers, bare=bare)
-    check_decoding(decoding, beam_size)
-    code = parse_language(language)
-    check_device(device)
+    check_device(model.device)
 
     from fun_asr.inputs.discover import find_recordings
 
@@ -92,19 +76,8 @@ def transcribe(
     # Before the model is loaded, so that a mistyped folder shows at once.
     output = _Output(inputs, output_dir, writers, bare=bare)
     if inputs.recordings:
-        transcriber = load_transcriber(model_dir, code, device, compute_type, threads)
-        recognise = functools.partial(
-            transcriber.transcribe,
-            language=code,
-            decoding=decoding,
-            beam_size=beam_size,
-            batch_size=batch_size,
-            word_times=word_times,
-            punctuation=punctuation,
-            itn=itn,
-            hotwords=hotwords,
-        )
-        _run(recognise, inputs, output)
+        transcriber = load_transcriber(model, options.language)
+        _run(functools.partial(transcriber.run, options=options), inputs, output)
     if output.failed and output.total > 1:
         click.echo(f"fun-asr: {output.failed} of {output.total} failed", err=True)
     if output.failed:

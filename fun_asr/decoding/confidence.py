@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from fun_asr.decoding.words import TimedWord
+from fun_asr.decoding.words import AlignedWord
 
 __all__ = ["features", "word_confidence"]
 
@@ -17,7 +17,7 @@ GENERATE = (2.428, 2.307, 0.958, 0.668, -2.081)
 CTC = (0.592, 1.811, 1.705, -1.279)
 
 
-def features(word: TimedWord) -> list[float]:
+def features(word: AlignedWord) -> list[float]:
     """What is known of a word.
 
     Returns:
@@ -34,7 +34,7 @@ def _summary(log_probs: Sequence[float]) -> list[float]:
     return [min(probabilities), sum(probabilities) / len(probabilities)]
 
 
-def word_confidence(word: TimedWord) -> float:
+def word_confidence(word: AlignedWord) -> float:
     """The probability in [0, 1] that a word is right."""
     weights = GENERATE if word.log_probs else CTC
     return 1 / (1 + math.exp(-sum(w * x for w, x in zip(weights, features(word), strict=True))))

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from fun_asr.decoding.hotwords import HotwordTree, RowBias
+from fun_asr.model.config import ENCODER_FRAMES_PER_SECOND
 from fun_asr.model.decoder import Decoder, DecoderCache
-from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND, length_mask
+from fun_asr.model.encoder import length_mask
 from fun_asr.text.tokenizer import Tokenizer
 
 TOKENS_PER_SECOND = 25

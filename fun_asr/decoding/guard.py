@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from fun_asr.decoding.generate import Hypothesis
-from fun_asr.decoding.words import CTC_FRAME, TimedWord
+from fun_asr.decoding.words import AlignedWord
 
 SILENCE_PEAK = 1e-4  # -80 dBFS, 3 steps of 16-bit audio: dithered silence stays below it
 MAX_LOOP_TOKENS = 20
@@ -87,7 +87,9 @@ def without_loops(
     return found, looped
 
 
-def supported_words(words: Sequence[TimedWord], ctc_log_probs: npt.NDArray[np.float32], blank: int) -> int:
+def supported_words(
+    words: Sequence[AlignedWord], ctc_log_probs: npt.NDArray[np.float32], blank: int, frame: int
+) -> int:
     """How many of the words stay: all but those at the end that CTC does not hear.
 
     They go if each of them is unlikely where it was aligned, and the frames from there on are nearly all blank: fewer
@@ -97,11 +99,12 @@ def supported_words(words: Sequence[TimedWord], ctc_log_probs: npt.NDArray[np.fl
         words: in order, with their places in the segment.
         ctc_log_probs: the segment's CTC log-probabilities, float32 `[J, C]`.
         blank: the blank's index.
+        frame: samples of a CTC frame.
     """
     kept = len(words)
     while kept and (not words[kept - 1].ctc_log_probs or np.mean(words[kept - 1].ctc_log_probs) < UNLIKELY):
         kept -= 1
     written = sum(len(word.ctc_log_probs) for word in words[kept:])
-    start = -(-words[kept - 1].end // CTC_FRAME) if kept else 0
+    start = -(-words[kept - 1].end // frame) if kept else 0
     heard = float(np.sum(1 - np.exp(ctc_log_probs[start:, blank])))
     return kept if heard < HEARD_SHARE * written else len(words)

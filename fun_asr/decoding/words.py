@@ -18,11 +18,9 @@ from fun_asr.decoding.alignment import Alignment, align
 from fun_asr.text.spoken import spoken_form
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 
-__all__ = ["CTC_FRAME", "TimedWord", "WrittenWord", "retime", "time_words", "written_words"]
+__all__ = ["AlignedWord", "WrittenWord", "retime", "time_words", "written_words"]
 
-CTC_FRAME = SAMPLE_RATE // 25  # samples
 HOP = SAMPLE_RATE // 100  # samples between two levels
-HOPS_PER_FRAME = CTC_FRAME // HOP
 # By bin/bench-alignment on synthesised words: the first spike comes this long after a word's start,
 ONSET = 6  # hops
 LAST_TAIL = 8  # and the last one this long before its end, in hops.
@@ -46,7 +44,7 @@ class WrittenWord:
 
 
 @dataclass(frozen=True)
-class TimedWord:
+class AlignedWord:
     """A written word, where it was said, and what speaks for it."""
 
     text: str
@@ -80,14 +78,16 @@ def time_words(
     ctc_log_probs: Sequence[npt.NDArray[np.float32]],
     samples: Sequence[Samples],
     tokenizer: CTCTokenizer,
-) -> list[list[TimedWord]]:
+    frame: int,
+) -> list[list[AlignedWord]]:
     """Find the words of segments in their audio.
 
     Arguments:
-        utterances: the words of each segment, in English.
-        ctc_log_probs: CTC log-probabilities of each segment, float32 `[J, C]` at 25 Hz.
+        utterances: the words of each segment, in a language of the CTC head.
+        ctc_log_probs: CTC log-probabilities of each segment, float32 `[J, C]`.
         samples: mono 16 kHz audio of each segment, float32 `[samples]`.
         tokenizer: the CTC head's.
+        frame: samples of a CTC frame, a multiple of 10 ms.
 
     Returns:
         for each segment its words in order, none overlapping another or reaching beyond the segment. Words that are too
@@ -102,7 +102,7 @@ def time_words(
     flat = [[token + 1 for word in row for token in word] for row in tokens]
     alignments = align(extended, flat, tokenizer.blank + 1)
     return [
-        _timed(words, [len(word) for word in row], alignment, audio)
+        _timed(words, [len(word) for word in row], alignment, audio, frame // HOP)
         for words, row, alignment, audio in zip(utterances, tokens, alignments, samples, strict=True)
     ]
 
@@ -114,18 +114,22 @@ def _word_tokens(text: str, tokenizer: CTCTokenizer) -> list[int]:
 
 
 def _timed(
-    words: Sequence[WrittenWord], counts: list[int], alignment: Alignment | None, samples: Samples
-) -> list[TimedWord]:
+    words: Sequence[WrittenWord],
+    counts: list[int],
+    alignment: Alignment | None,
+    samples: Samples,
+    hops_per_frame: int,
+) -> list[AlignedWord]:
     if alignment is None:
         edges = np.linspace(0, len(samples), len(words) + 1).astype(int).tolist()
         return [
-            TimedWord(word.text, edges[i], edges[i + 1], word.log_probs, (UNSUPPORTED,) * count)
+            AlignedWord(word.text, edges[i], edges[i + 1], word.log_probs, (UNSUPPORTED,) * count)
             for i, (word, count) in enumerate(zip(words, counts, strict=True))
         ]
     firsts = np.cumsum([0, *counts])
     said = [i for i, count in enumerate(counts) if count]
     spikes = [
-        (int(alignment.starts[firsts[i]]) * HOPS_PER_FRAME, int(alignment.ends[firsts[i + 1] - 1]) * HOPS_PER_FRAME)
+        (int(alignment.starts[firsts[i]]) * hops_per_frame, int(alignment.ends[firsts[i + 1] - 1]) * hops_per_frame)
         for i in said
     ]
     edges_of = dict(zip(said, _word_edges(spikes, _levels(samples)), strict=True))
@@ -135,7 +139,7 @@ def _timed(
         start, end = edges_of.get(i, (here, here))
         start, here = (min(hop * HOP, len(samples)) for hop in (start, end))
         support = tuple(alignment.log_probs[firsts[i] : firsts[i + 1]].tolist())
-        timed.append(TimedWord(word.text, start, here, word.log_probs, support))
+        timed.append(AlignedWord(word.text, start, here, word.log_probs, support))
         here = end
     return timed
 
@@ -192,7 +196,7 @@ def _pause(levels: Levels, low: int, high: int, loud: float) -> tuple[int, int] 
     return (low + start, low + end) if end - start >= PAUSE or (at_edge and end > start) else None
 
 
-def retime(words: Sequence[TimedWord], text: str) -> list[TimedWord]:
+def retime(words: Sequence[AlignedWord], text: str) -> list[AlignedWord]:
     """The times of a text that says the same as `words` in other words, such as "$25" for "twenty five dollars".
 
     Arguments:
@@ -211,11 +215,11 @@ def retime(words: Sequence[TimedWord], text: str) -> list[TimedWord]:
             low = a + place * (b - a) // (d - c)
             high = min(b, max(low + 1, a + (place + 1) * (b - a) // (d - c)))
             sources[owner] |= {i for i, _ in old[low:high]}
-    timed: list[TimedWord] = []
+    timed: list[AlignedWord] = []
     for word, found in zip(written, sources, strict=True):
         here = timed[-1].end if timed else 0
         if not found:
-            timed.append(TimedWord(word, here, here, (), ()))
+            timed.append(AlignedWord(word, here, here, (), ()))
             continue
         parts = [words[i] for i in sorted(found)]
         joined = replace(

@@ -14,6 +14,8 @@ from fun_asr.errors import ConfigError
 
 T = TypeVar("T")
 
+ENCODER_FRAMES_PER_SECOND = 50
+
 # 0 leaves the convolution modules, the CTC head's blocks or the routed experts out.
 _OPTIONAL_SIZES = {"conv_kernel", "num_blocks", "num_experts", "num_experts_per_token", "expert_dim"}
 
@@ -39,16 +41,22 @@ class EncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CTCConfig:
-    """Sizes of the CTC head; `vocab_size` counts the blank, which is the last index."""
+    """Sizes of the CTC head and what it knows; `vocab_size` counts the blank, which is the last index."""
+
+    languages: tuple[str, ...] = ("en",)
+    """Codes of the languages that its vocabulary writes: only their words have times and are checked by the guard. The
+    bare words of CTC are formatted as the first one's."""
 
     vocab_size: int = 1001
     hidden_dim: int = 512
     kernel: int = 5
-    """Frames that each of the two convolutions spans; the first has stride 2."""
+    """Frames that each of the two convolutions spans."""
+    stride: int = 2
+    """Of the first convolution: encoder frames a CTC frame."""
     num_blocks: int = 2
     num_heads: int = 8
     block_kernel: int = 11
-    """Frames (40 ms each) that the depth-wise convolution of each block spans."""
+    """CTC frames that the depth-wise convolution of each block spans."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +89,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for part, sizes in dataclasses.asdict(self).items():
             for name, size in sizes.items():
+                if name == "languages":
+                    continue
                 least = 0 if name in _OPTIONAL_SIZES else 1
                 if size < least:
                     raise ConfigError(f"{part}.{name} must be at least {least}, got {size}")
@@ -95,10 +105,19 @@ class ModelConfig:
         ):
             if kernel and kernel % 2 == 0:
                 raise ConfigError(f"{name} must be odd")
+        if not self.ctc.languages or not all(isinstance(code, str) and code for code in self.ctc.languages):
+            raise ConfigError("ctc.languages must name at least one language by its code")
+        if ENCODER_FRAMES_PER_SECOND % self.ctc.stride:
+            raise ConfigError(f"ctc.stride must divide the encoder's {ENCODER_FRAMES_PER_SECOND} frames a second")
         if self.encoder.dim != self.decoder.dim:
             raise ConfigError("encoder.dim and decoder.dim must be equal: the decoder attends to the encoder's output")
         if self.decoder.num_experts and not 1 <= self.decoder.num_experts_per_token <= self.decoder.num_experts:
             raise ConfigError("decoder.num_experts_per_token must lie in [1, num_experts]")
+
+    @property
+    def ctc_frames_per_second(self) -> int:
+        """Frames of the CTC head a second of sound."""
+        return ENCODER_FRAMES_PER_SECOND // self.ctc.stride
 
 
 def from_mapping(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:

@@ -1,10 +1,10 @@
-"""The CTC head: a strided adaptor to 25 Hz, conformer-style blocks and a linear layer (Graves et al. 2006).
+"""The CTC head: a strided adaptor, conformer-style blocks and a linear layer (Graves et al. 2006).
 
 The encoder's output serves a decoder that attends where it likes; which frame stands for which token is the blocks' to
-learn. At half of the encoder's rate they cost little. A quarter (80 ms a frame) is too coarse for a word of small
-pieces: "speech" is four, two of them equal, which CTC parts by a blank, five frames in a third of a second.
+learn. At half of the encoder's rate (stride 2) they cost little. A quarter (80 ms a frame) is too coarse for a word of
+small pieces: "speech" is four, two of them equal, which CTC parts by a blank, five frames in a third of a second.
 
-Shapes: B batch, L encoder frames (20 ms), J = ceil(L / 2) CTC frames (40 ms), D width, C vocabulary, the blank last.
+Shapes: B batch, L encoder frames (20 ms), J = ceil(L / stride) CTC frames, D width, C vocabulary, the blank last.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from fun_asr.model.config import CTCConfig, EncoderConfig
 from fun_asr.model.encoder import EncoderBlock, length_mask
 
-ENCODER_FRAMES_PER_CTC_FRAME = 2
-
 
 class CTCHead(nn.Module):
     """Encoder representations to CTC log-probabilities."""
@@ -24,7 +22,8 @@ class CTCHead(nn.Module):
     def __init__(self, config: CTCConfig, dim: int) -> None:
         super().__init__()
         hidden, kernel = config.hidden_dim, config.kernel
-        self.conv1 = nn.Conv1d(dim, hidden, kernel, stride=2, padding=kernel // 2)
+        self.stride = config.stride
+        self.conv1 = nn.Conv1d(dim, hidden, kernel, stride=config.stride, padding=kernel // 2)
         self.conv2 = nn.Conv1d(hidden, hidden, kernel, padding=kernel // 2)
         block = EncoderConfig(
             dim=hidden,
@@ -38,13 +37,13 @@ class CTCHead(nn.Module):
         self.vocabulary = nn.Linear(hidden, config.vocab_size)
 
     def forward(self, encoded: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities `[B, J, C]` float32, and the frame counts ceil(lengths_B / 2).
+        """Log-probabilities `[B, J, C]` float32, and the frame counts ceil(lengths_B / stride).
 
         Arguments:
             encoded: `[B, L, D]`, zero beyond each utterance's frames.
             lengths_B: encoder frames of each utterance, int64 `[B]`.
         """
-        lengths_B = (lengths_B + 1) // 2
+        lengths_B = (lengths_B + self.stride - 1) // self.stride
         x = F.gelu(self.conv1(encoded.transpose(1, 2)))
         mask = length_mask(lengths_B, x.shape[-1])
         if mask is not None:

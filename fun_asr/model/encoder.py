@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from fun_asr.model.config import EncoderConfig
 
-ENCODER_FRAMES_PER_SECOND = 50
 QUERIES_AT_ONCE = 512  # on the CPU: the scores of 30 s are 36 MB, twice
 
 

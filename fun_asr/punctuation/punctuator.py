@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fun_asr.bundled import BUNDLED_PUNCTUATION
 from fun_asr.punctuation.network import (
     Case,
     Mark,
@@ -26,8 +27,6 @@ from fun_asr.text.itn import normalize_words
 from fun_asr.weights.precision import resolve_compute_type
 
 __all__ = ["Prediction", "Punctuator"]
-
-BUNDLED = Path(__file__).parent.parent / "assets" / "punctuation"
 
 MARGIN = 24
 """Pieces that a window of a longer text shows the network on either side of the words that it gives results for."""
@@ -135,7 +134,7 @@ class Punctuator:
             CheckpointError: when the model is missing or damaged.
         """
         compute_type = resolve_compute_type("auto", torch.device("cpu"))
-        return cls(load_punctuation(directory or BUNDLED, compute_type))
+        return cls(load_punctuation(directory or BUNDLED_PUNCTUATION, compute_type))
 
     def punctuate_text(self, text: str) -> str:
         """One text; its white space becomes single spaces where anything is restored.

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fun_asr.errors import ConfigError
-from fun_asr.model.config import DecoderConfig, ModelConfig
-from fun_asr.model.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.model.config import ENCODER_FRAMES_PER_SECOND, DecoderConfig, ModelConfig
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.weights.int8 import stored_as_int8
 from fun_asr.weights.load import build_shapes
@@ -136,7 +135,7 @@ def count_flops(network: FunASR, *, frames: int, tokens: int) -> dict[str, Flops
     """
     config = network.config
     L = -(-frames // 2)
-    J = -(-L // 2)
+    J = -(-L // config.ctc.stride)
     rows = {"encoder.conv1.": frames, "encoder.": L, "ctc.": J, "decoder.": tokens}
     attention = {
         "encoder": config.encoder.num_layers * 4 * L * L * config.encoder.dim,

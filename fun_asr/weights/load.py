@@ -23,9 +23,10 @@ from fun_asr.model.decoder import TokenEmbedding
 from fun_asr.model.encoder import sinusoids
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.moe import RoutedExperts
+from fun_asr.transcript import ModelInfo
 from fun_asr.weights.directory import load_config, load_stored
 from fun_asr.weights.int8 import SCALE_SUFFIX, Int8Embedding, Int8Experts, Int8Linear, dequantize, quantize
-from fun_asr.weights.packed import pack_linears
+from fun_asr.weights.packed import PackedLinear, pack_linears
 from fun_asr.weights.precision import ComputeType, bfloat16_is_fast
 
 
@@ -134,3 +135,28 @@ def _works_on_frames(name: str) -> bool:
 def _becomes_int8(name: str, tensor: Tensor) -> bool:
     matrix = tensor.dim() == 2 and name.endswith(".weight") and ".router." not in name
     return matrix or name.endswith(".experts.gate_up_EHD")
+
+
+def describe_network(network: FunASR) -> ModelInfo:
+    """What a loaded network computes with: the arithmetic that its layers ended up with, not the one asked for."""
+    found: dict[str, set[str]] = {}
+    kernels: dict[str, str] = {}
+    for name, module in network.named_modules():
+        part = name.partition(".")[0]
+        if isinstance(module, Int8Linear):
+            found.setdefault(part, set()).add("float32" if module.steps is None else "int8")
+            kernels["int8"] = "not here: float32" if module.steps is None else f"oneDNN, inputs to {module.steps}"
+        elif isinstance(module, PackedLinear):
+            found.setdefault(part, set()).add("bfloat16")
+            kernels["bfloat16"] = "oneDNN, packed"
+        elif isinstance(module, nn.Linear) and ".router." not in name:
+            dtype = str(module.weight.dtype).removeprefix("torch.")
+            found.setdefault(part, set()).add(dtype)
+            if dtype == "bfloat16" and module.weight.device.type == "cpu":
+                kernels["bfloat16"] = "torch, not packed"
+    return ModelInfo(
+        family="fun_asr",
+        device=str(next(network.parameters()).device),
+        arithmetic={part: ", ".join(sorted(kinds)) for part, kinds in found.items()},
+        kernels=kernels,
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fun_asr.batch.engine import Event, MakeRecogniser, Recognised, Work, WorkEnded
+from fun_asr.batch.engine import Event, MakeTranscriber, RecordingDone, Work, WorkEnded
 from fun_asr.batch.processes import ProcessEngine
 from fun_asr.errors import CheckpointError, FunASRError
 from fun_asr.transcript import Transcript
@@ -50,11 +50,11 @@ class Make:
 
 
 @pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MakeRecogniser]:
+def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., MakeTranscriber]:
     (tmp_path / "fake_recogniser.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)  # type: ignore[no-untyped-call]
     monkeypatch.delitem(sys.modules, "fake_recogniser", raising=False)
-    made: Callable[..., MakeRecogniser] = importlib.import_module("fake_recogniser").Make
+    made: Callable[..., MakeTranscriber] = importlib.import_module("fake_recogniser").Make
     return made
 
 
@@ -67,11 +67,11 @@ def named(found: list[Event]) -> list[tuple[int, str]]:
     return [
         (event.work, (event.result.path or "").split()[0])
         for event in found
-        if isinstance(event, Recognised) and isinstance(event.result, Transcript)
+        if isinstance(event, RecordingDone) and isinstance(event.result, Transcript)
     ]
 
 
-def test_two_workers_share_the_work(make: Callable[..., MakeRecogniser]) -> None:
+def test_two_workers_share_the_work(make: Callable[..., MakeTranscriber]) -> None:
     found = events(ProcessEngine(make(), 2), "a sleep", "b sleep", "c sleep", "d sleep")
     assert sorted(named(found)) == [
         (0, "a"),
@@ -84,11 +84,13 @@ def test_two_workers_share_the_work(make: Callable[..., MakeRecogniser]) -> None
         (3, "sleep"),
     ]
     assert sorted(event.work for event in found if event in [WorkEnded(n, None) for n in range(4)]) == [0, 1, 2, 3]
-    processes = {event.result.path.split()[1] for event in found if isinstance(event, Recognised) and event.result.path}
+    processes = {
+        event.result.path.split()[1] for event in found if isinstance(event, RecordingDone) and event.result.path
+    }
     assert len(processes) == 2
 
 
-def test_a_worker_that_dies_is_replaced(make: Callable[..., MakeRecogniser]) -> None:
+def test_a_worker_that_dies_is_replaced(make: Callable[..., MakeTranscriber]) -> None:
     found = events(ProcessEngine(make(), 1), "a kill b", "raise", "c")
     assert named(found) == [(0, "a"), (2, "c")]
     assert [event for event in found if isinstance(event, WorkEnded)] == [
@@ -98,18 +100,18 @@ def test_a_worker_that_dies_is_replaced(make: Callable[..., MakeRecogniser]) -> 
     ]
 
 
-def test_a_model_that_does_not_load_ends_the_run(make: Callable[..., MakeRecogniser]) -> None:
+def test_a_model_that_does_not_load_ends_the_run(make: Callable[..., MakeTranscriber]) -> None:
     with pytest.raises(CheckpointError, match="/no/model: no model directory"):
         events(ProcessEngine(make("raise"), 1), "a")
     with pytest.raises(FunASRError, match=r"ended \(exit status 3\) while it loaded the model"):
         events(ProcessEngine(make("die"), 1), "a")
 
 
-def test_a_run_given_up_leaves_no_process(make: Callable[..., MakeRecogniser]) -> None:
+def test_a_run_given_up_leaves_no_process(make: Callable[..., MakeTranscriber]) -> None:
     work = [Work(0, ("a", "hang"), None)]
     running = ProcessEngine(make(), 1).run(lambda: work.pop() if work else None)
     first = next(running)
-    assert isinstance(first, Recognised) and first.result.path is not None
+    assert isinstance(first, RecordingDone) and first.result.path is not None
     worker = int(first.result.path.split()[1])
     running.close()
     assert not os.path.exists(f"/proc/{worker}")

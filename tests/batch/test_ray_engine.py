@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fun_asr.batch.engine import Engine, InProcessEngine, MakeRecogniser
+from fun_asr.batch.engine import Engine, InProcessEngine, MakeTranscriber
 from fun_asr.batch.journal import JOURNAL_FILE, Journal
 from fun_asr.batch.ray_engine import RayEngine
 from fun_asr.batch.runner import BatchRun, Summary, describe
@@ -104,8 +104,8 @@ def test_two_actors_write_what_one_process_writes(module: Any, tmp_path: Path, m
     for number in range(10):
         (tmp_path / "in" / f"{number}.wav").write_text("bad" if number == 3 else f"text {number}")
 
-    def make(name: str) -> MakeRecogniser:
-        made: MakeRecogniser = module.Make(str(tmp_path / name))
+    def make(name: str) -> MakeTranscriber:
+        made: MakeTranscriber = module.Make(str(tmp_path / name))
         return made
 
     summary = run(tmp_path / "in", tmp_path / "ray", RayEngine(make("ray.log"), workers=2, threads=1))

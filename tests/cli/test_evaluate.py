@@ -10,6 +10,7 @@ import soundfile
 from click.testing import CliRunner, Result
 
 from fun_asr.cli import main
+from fun_asr.options import TranscriptionOptions
 from fun_asr.text.hotwords import Hotword
 from fun_asr.transcriber import Transcriber
 
@@ -64,12 +65,12 @@ def test_hotwords_reach_the_recogniser(
     manifest: Path, tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[object] = []
-    original = Transcriber.transcribe
+    original = Transcriber.run
 
-    def transcribe(self: Transcriber, *arguments: Any, **options: Any) -> Any:
-        given.append(options["hotwords"])
-        return original(self, *arguments, **options)
+    def run(self: Transcriber, paths: Any, options: TranscriptionOptions, *others: Any) -> Any:
+        given.append(options.hotwords)
+        return original(self, paths, options, *others)
 
-    monkeypatch.setattr(Transcriber, "transcribe", transcribe)
+    monkeypatch.setattr(Transcriber, "run", run)
     evaluate(manifest, tmp_path / "out", tiny_model_dir, "--hotwords", "Ada, Zuse")
     assert set(given) == {(Hotword("Ada"), Hotword("Zuse"))}

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click.testing
 import numpy as np
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from fun_asr import load_model
 from fun_asr.cli import main
+from fun_asr.decoding.generate import Hypothesis, generate
 from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, load_config, load_stored, save_model
 
 RATE = 16_000
@@ -76,7 +78,7 @@ def test_json_counts_what_the_api_counts(run, files, tiny_model_dir: Path) -> No
     (group,) = report["groups"]
     model = load_model(tiny_model_dir, device="cpu", compute_type="float32")
     with model.collect_routing() as layers:
-        list(model.transcribe(files, language="en"))
+        list(model.transcribe(files, language="en", beam_size=1))
     assert group["recordings"] == 3
     assert group["tokens"] == layers[0].tokens > 0
     for entry, layer in zip(group["layers"], layers, strict=True):
@@ -85,6 +87,21 @@ def test_json_counts_what_the_api_counts(run, files, tiny_model_dir: Path) -> No
         assert entry["entropy"] == pytest.approx(layer.entropy, abs=1e-4)
         assert entry["entropy_share"] == pytest.approx(entry["entropy"] / np.log(4), abs=1e-3)
         assert entry["dead"] == [expert for expert, count in enumerate(entry["load"]) if count == 0]
+
+
+def test_a_text_token_counts_once(run, files, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = 0
+
+    def counting(*arguments: Any) -> list[Hypothesis]:
+        nonlocal read
+        found = generate(*arguments)
+        # The last token of a hypothesis that its limit ended is never read.
+        read += sum(len(hypothesis.tokens) - (not hypothesis.complete) for hypothesis in found)
+        return found
+
+    monkeypatch.setattr("fun_asr.recogniser.generate", counting)
+    (group,) = groups(run(*files, "--json", "-l", "en")).values()
+    assert group["tokens"] == read > 0
 
 
 def test_int8(run, files) -> None:

@@ -3,11 +3,11 @@
 import pytest
 
 from fun_asr.decoding.confidence import word_confidence
-from fun_asr.decoding.words import TimedWord
+from fun_asr.decoding.words import AlignedWord
 
 
 def confidence(decoder: tuple[float, ...], ctc: tuple[float, ...]) -> float:
-    return word_confidence(TimedWord("word", 0, 100, decoder, ctc))
+    return word_confidence(AlignedWord("word", 0, 100, decoder, ctc))
 
 
 def test_sure_words_are_nearly_certain_and_doubtful_ones_are_not() -> None:

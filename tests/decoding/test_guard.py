@@ -6,9 +6,10 @@ import torch
 
 from fun_asr.decoding.generate import Hypothesis
 from fun_asr.decoding.guard import cut_loops, has_speech, is_silent, supported_words, without_loops
-from fun_asr.decoding.words import TimedWord
+from fun_asr.decoding.words import AlignedWord
 
 BLANK = 3
+FRAME = 640  # samples: 25 Hz
 
 
 def log_probs(*rows: list[int]) -> torch.Tensor:
@@ -92,8 +93,8 @@ def test_without_loops_nothing_is_decoded_again() -> None:
     assert without_loops([hypothesis([5])], lambda places: pytest.fail("not needed")) == ([hypothesis([5])], [False])
 
 
-def word(text: str, start: float, end: float, *ctc: float) -> TimedWord:
-    return TimedWord(text, round(start * 16_000), round(end * 16_000), (-0.1,), ctc)
+def word(text: str, start: float, end: float, *ctc: float) -> AlignedWord:
+    return AlignedWord(text, round(start * 16_000), round(end * 16_000), (-0.1,), ctc)
 
 
 def blanks(seconds: float, *spikes: float) -> np.ndarray:
@@ -111,19 +112,19 @@ INVENTED = [word("thanks", 1.4, 1.9, -14.0), word("—", 1.9, 1.9), word("everyb
 
 def test_words_at_the_end_that_nobody_hears_are_cut() -> None:
     frames = blanks(3.0, 0.2, 0.6, 0.8, 1.2)
-    assert supported_words([*SAID, *INVENTED], frames, BLANK) == 3
-    assert supported_words(SAID, frames, BLANK) == 3
+    assert supported_words([*SAID, *INVENTED], frames, BLANK, FRAME) == 3
+    assert supported_words(SAID, frames, BLANK, FRAME) == 3
 
 
 def test_an_unlikely_word_between_others_stays() -> None:
-    assert supported_words(SAID, blanks(1.5, 0.2, 1.2), BLANK) == 3
+    assert supported_words(SAID, blanks(1.5, 0.2, 1.2), BLANK, FRAME) == 3
 
 
 def test_where_ctc_hears_something_else_the_words_stay() -> None:
-    assert supported_words([*SAID, *INVENTED], blanks(3.0, 0.2, 1.2, 1.6, 2.0, 2.4), BLANK) == 6
+    assert supported_words([*SAID, *INVENTED], blanks(3.0, 0.2, 1.2, 1.6, 2.0, 2.4), BLANK, FRAME) == 6
 
 
 def test_a_wholly_invented_segment_is_emptied() -> None:
-    assert supported_words(INVENTED, blanks(3.0), BLANK) == 0
-    assert supported_words([], blanks(3.0), BLANK) == 0
-    assert supported_words([word("—", 0, 0)], blanks(3.0), BLANK) == 1
+    assert supported_words(INVENTED, blanks(3.0), BLANK, FRAME) == 0
+    assert supported_words([], blanks(3.0), BLANK, FRAME) == 0
+    assert supported_words([word("—", 0, 0)], blanks(3.0), BLANK, FRAME) == 1

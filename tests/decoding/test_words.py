@@ -4,13 +4,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fun_asr.decoding.words import TimedWord, WrittenWord, retime, time_words
+from fun_asr.decoding.words import AlignedWord, WrittenWord, retime, time_words
 from fun_asr.text.tokenizer import CTCTokenizer
 from fun_asr.transcriber import BUNDLED_MODEL
 from fun_asr.weights.directory import CTC_TOKENIZER_FILE
 
 RATE = 16_000
 TOKENIZER = CTCTokenizer(BUNDLED_MODEL / CTC_TOKENIZER_FILE)
+FRAME = 640  # samples: 25 Hz
 
 
 def heard(
@@ -33,9 +34,11 @@ def heard(
     return log_probs, samples
 
 
-def timed(written: str, words: list[tuple[str, float, float]], seconds: float) -> list[TimedWord]:
+def timed(written: str, words: list[tuple[str, float, float]], seconds: float) -> list[AlignedWord]:
     log_probs, samples = heard(words, seconds)
-    (found,) = time_words([[WrittenWord(word, (-0.1,)) for word in written.split()]], [log_probs], [samples], TOKENIZER)
+    (found,) = time_words(
+        [[WrittenWord(word, (-0.1,)) for word in written.split()]], [log_probs], [samples], TOKENIZER, FRAME
+    )
     return found
 
 
@@ -74,7 +77,7 @@ def test_words_never_overlap_or_leave_the_segment() -> None:
 def test_more_words_than_frames_are_spread_and_unsupported() -> None:
     log_probs, samples = heard([], 0.2)
     words = [WrittenWord("mountains")] * 10
-    (found,) = time_words([words], [log_probs], [samples], TOKENIZER)
+    (found,) = time_words([words], [log_probs], [samples], TOKENIZER, FRAME)
     assert len(found) == 10
     assert found[-1].end == len(samples)
     assert max(found[0].ctc_log_probs) < -10
@@ -82,8 +85,8 @@ def test_more_words_than_frames_are_spread_and_unsupported() -> None:
 
 def test_no_words_and_no_segments() -> None:
     log_probs, samples = heard([], 0.2)
-    assert time_words([], [], [], TOKENIZER) == []
-    assert time_words([[]], [log_probs], [samples], TOKENIZER) == [[]]
+    assert time_words([], [], [], TOKENIZER, FRAME) == []
+    assert time_words([[]], [log_probs], [samples], TOKENIZER, FRAME) == [[]]
 
 
 def test_rewritten_words_keep_their_times() -> None:

@@ -12,7 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fun_asr.bundled import BUNDLED_PUNCTUATION
 from fun_asr.errors import CheckpointError
+from fun_asr.punctuation import punctuator
 from fun_asr.punctuation.network import (
     CONFIG_FILE,
     PIECES_FILE,
@@ -21,7 +23,7 @@ from fun_asr.punctuation.network import (
     load_punctuation,
     save_punctuation,
 )
-from fun_asr.punctuation.punctuator import BUNDLED, Punctuator, Window, cut_windows
+from fun_asr.punctuation.punctuator import Punctuator, Window, cut_windows
 from fun_asr.weights.precision import ComputeType
 
 WORDS = [
@@ -168,7 +170,7 @@ def test_results_do_not_depend_on_what_is_computed_together(tiny: Punctuator, mo
     words = random_words(150)
     pauses = [(-1.0, 0.0, 0.3, 2.0)[i % 4] for i in range(len(words))]
     together = tiny.log_odds(words, pauses)
-    monkeypatch.setattr(punctuation, "ROWS", 1)
+    monkeypatch.setattr(punctuator, "ROWS", 1)
     for one, other in zip(together, tiny.log_odds(words, pauses), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
@@ -271,4 +273,4 @@ def test_a_pause_ends_a_sentence_of_the_bundled_model(bundled: Punctuator) -> No
 
 
 def test_the_bundled_model_is_small() -> None:
-    assert sum(path.stat().st_size for path in BUNDLED.iterdir()) < 10_000_000
+    assert sum(path.stat().st_size for path in BUNDLED_PUNCTUATION.iterdir()) < 10_000_000

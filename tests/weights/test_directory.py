@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from fun_asr.errors import CheckpointError
-from fun_asr.model import checkpoint
 from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
 from fun_asr.model.fun_asr import FunASR
+from fun_asr.weights import directory
 from fun_asr.weights.directory import load_config, load_stored, save_model
 from fun_asr.weights.int8 import dequantize
 from fun_asr.weights.load import build_model
@@ -56,7 +56,7 @@ def test_int8_is_within_half_a_step_of_each_output_channel(state: dict[str, torc
 def test_shards_stay_small_and_replace_older_ones(
     state: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checkpoint, "SHARD_BYTES", 20_000)
+    monkeypatch.setattr(directory, "SHARD_BYTES", 20_000)
     save_model(tmp_path, SMALL, state, [], int8=False)
     many = sorted(tmp_path.glob("*.safetensors"))
     assert len(many) > 3

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.kernels import route
-from fun_asr.model import quantize as module
 from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
 from fun_asr.model.fun_asr import FunASR
 from fun_asr.model.moe import RoutedExperts
+from fun_asr.weights import int8, load
 from fun_asr.weights.directory import load_stored, save_model
 from fun_asr.weights.int8 import Int8Embedding, Int8Experts, Int8Linear, dequantize, quantize
 from fun_asr.weights.load import load_network
@@ -35,8 +35,8 @@ CONFIG = ModelConfig(
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Packed integers where this torch multiplies them, and the float32 that stands in elsewhere."""
     if request.param == "fallback":
-        monkeypatch.setattr(module, "_input_steps", lambda: None)
-    elif module._input_steps() is None:
+        monkeypatch.setattr(int8, "_input_steps", lambda: None)
+    elif int8._input_steps() is None:
         pytest.skip("no int8 products here")
     return str(request.param)
 
@@ -48,7 +48,7 @@ def exact(x: Tensor, integers: Tensor, scale: Tensor, bias: Tensor | None) -> Te
 
 def assert_within_input_rounding(x: Tensor, integers: Tensor, scale: Tensor, bias: Tensor | None) -> None:
     y = Int8Linear(integers, scale, bias)(x)
-    steps = module._input_steps()
+    steps = int8._input_steps()
     span = x.amax(-1, keepdim=True).clamp(min=0) - x.amin(-1, keepdim=True).clamp(max=0)
     # Half a step an input, and up to as much again where the rounded zero pushes the range's end off the grid.
     half_step = torch.zeros(1) if steps is None else span.double() / (2 * steps)
@@ -162,7 +162,7 @@ def outputs(network: FunASR) -> tuple[Tensor, Tensor]:
 def test_int8_network_chooses_as_float32(
     arithmetic: str, directories: dict[str, Path], stored: str, frames_in: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "bfloat16_is_fast", lambda device: frames_in == "bfloat16")
+    monkeypatch.setattr(load, "bfloat16_is_fast", lambda device: frames_in == "bfloat16")
     reference = outputs(load_network(directories["int8"], CPU, ComputeType.FLOAT32))
     for scores, expected in zip(
         outputs(load_network(directories[stored], CPU, ComputeType.INT8)), reference, strict=True
@@ -182,7 +182,7 @@ def test_int8_network_chooses_as_float32(
 def test_int8_network_has_int8_matrices_and_leaves_the_router_alone(
     directories: dict[str, Path], bfloat16: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "bfloat16_is_fast", lambda device: bfloat16)
+    monkeypatch.setattr(load, "bfloat16_is_fast", lambda device: bfloat16)
     network = load_network(directories["int8"], CPU, ComputeType.INT8)
     kept = {name: child for name, child in network.named_modules() if isinstance(child, nn.Linear)}
     routers = {f"decoder.blocks.{i}.ffn.router.gate" for i in range(2)}
@@ -223,7 +223,8 @@ def test_missing_matrix_is_named(state: dict[str, Tensor], tmp_path: Path) -> No
 
 def test_loading_prints_nothing(directories: dict[str, Path]) -> None:
     code = (
-        "import sys, torch; from pathlib import Path; from fun_asr.weights.int8 import ComputeType, load_network;"
+        "import sys, torch; from pathlib import Path; from fun_asr.weights.load import load_network;"
+        "from fun_asr.weights.precision import ComputeType;"
         "load_network(Path(sys.argv[1]), torch.device('cpu'), ComputeType.INT8)"
     )
     command = [sys.executable, "-c", code, str(directories["int8"])]

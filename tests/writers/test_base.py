@@ -47,6 +47,7 @@ def test_json_holds_text_language_and_segments(tmp_path: Path) -> None:
         "spoken": "",
         "word_times": False,
         "cut": {"silent_segments": 0, "loops": 0, "words": 0},
+        "model": None,
         "segments": [
             {
                 "start": 0,

@@ -13,10 +13,9 @@ from safetensors.torch import load_file
 
 from fun_asr.errors import CheckpointError, ConfigError, ManifestError
 from fun_asr.model.config import load_yaml
-from fun_asr.punctuation.network import Case, Mark
+from fun_asr.punctuation.network import Case, Mark, PunctuationNet
 from fun_asr.punctuation.punctuator import Prediction, Punctuator
 from fun_asr.punctuation.wordpiece import SPECIAL_PIECES, WordPieceTokenizer
-from fun_asr.training import punctuation
 from fun_asr.training.punctuation.labels import (
     UNKNOWN_CASE,
     label_sentence,
@@ -201,7 +200,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(folder: Path, monkeypatch: p
 
     trainer_step = PunctuationTrainer._train_step
 
-    def dies_at_four(self: PunctuationTrainer, net: punctuation.PunctuationNet) -> float:
+    def dies_at_four(self: PunctuationTrainer, net: PunctuationNet) -> float:
         if self.step == 4:
             raise KeyboardInterrupt
         return trainer_step(self, net)

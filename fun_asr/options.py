@@ -1,0 +1,77 @@
+"""What a caller chooses: how a model is loaded, how recordings are transcribed. Checked once, where it is made.
+
+A new choice is a field here, an option of the command line (`fun_asr.cli.common`) and a parameter of
+`Transcriber.transcribe`; everything between hands the object on. Nothing here imports torch: the processes that only
+hand out work have these objects too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from fun_asr.errors import ConfigError
+from fun_asr.text.hotwords import Hotword
+
+__all__ = ["DEFAULT_BEAM_SIZE", "Decoding", "ModelOptions", "TranscriptionOptions"]
+
+DEFAULT_BEAM_SIZE = 3  # by bin/benchmark: a sixth fewer errors than greedy search on Common Voice, little slower
+
+Decoding = Literal["generate", "ctc"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model is loaded, and where it computes.
+
+    Raises:
+        ConfigError: when a value is out of range.
+    """
+
+    directory: Path | None = None
+    """None is the model inside the package."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    compute_type: str = "auto"
+    """auto, float32, bfloat16 or int8 (CPU only)."""
+    threads: int = 0
+    """CPU threads of the network, for the whole process; 0 leaves torch's own number."""
+
+    def __post_init__(self) -> None:
+        if self.threads < 0:
+            raise ConfigError(f"threads must not be negative, got {self.threads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TranscriptionOptions:
+    """How recordings are transcribed; `Transcriber.transcribe` says more of each.
+
+    Raises:
+        ConfigError: when a value is out of range, or two do not go together.
+    """
+
+    language: str | None = None
+    """Code; None detects it."""
+    decoding: Decoding = "generate"
+    beam_size: int = DEFAULT_BEAM_SIZE
+    """Hypotheses kept by "generate"; 1 is greedy search."""
+    batch_size: int = 16
+    """Most segments recognised at once."""
+    word_times: bool = True
+    punctuation: bool = True
+    itn: bool = True
+    hotwords: tuple[Hotword, ...] = ()
+    """As `checked_hotwords` gives them."""
+    guard: bool = True
+    """Whether invented text is cut; without, what the search found stays, for those who measure the guard."""
+
+    def __post_init__(self) -> None:
+        if self.decoding not in get_args(Decoding):
+            raise ConfigError(f"decoding {self.decoding!r} is unknown; use {' or '.join(get_args(Decoding))}")
+        if self.beam_size < 1 or self.batch_size < 1:
+            raise ConfigError(
+                f"beam_size and batch_size must be at least 1, got {self.beam_size} and {self.batch_size}"
+            )
+        if self.decoding == "ctc" and self.beam_size != DEFAULT_BEAM_SIZE:
+            raise ConfigError("beam_size belongs to decoding generate")
