@@ -15,7 +15,8 @@ VOCABULARY = """
     first second third fifth twentieth thirds may march june of the at in minus percent dollars cents pounds o'clock p m
     b c five-year-old twenty-five dot com version chapter plus double eighties nineteen o kilometers feet doctor smith
     May Twenty-five Dollars. one, five. (two cats e a i u s k d minutes year old miles per hour slash saint junior
-    Monday monday star www page and,
+    Monday monday star www page and, decimal lakh crore rupees minus plus niner main street cost costs each plus equals
+    half quarters winks cents six four eleven eight sixteen through until double triple is my
 """
 WORDS = st.sampled_from(VOCABULARY.split())
 

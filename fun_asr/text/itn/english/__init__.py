@@ -8,7 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fun_asr.text.itn.english import clock, dates, electronic, fractions, labels, letters, names, quantities, telephone
+from fun_asr.text.itn.english import (
+    addresses,
+    arithmetic,
+    clock,
+    dates,
+    electronic,
+    fractions,
+    idioms,
+    indian,
+    labels,
+    letters,
+    names,
+    prices,
+    quantities,
+    telephone,
+)
 from fun_asr.text.itn.english.lexicon import DECADES, MONTHS, NUMBER_WORDS, ORDINALS, THOUSANDS, WEEKDAYS, word_set
 from fun_asr.text.itn.english.sentence import Rule, Sentence, apply
 from fun_asr.text.itn.spans import Written
@@ -16,6 +31,8 @@ from fun_asr.text.itn.spans import Written
 __all__ = ["rewrite"]
 
 _SPLIT = NUMBER_WORDS | ORDINALS.keys() | DECADES.keys()
+
+_SCALES = THOUSANDS | indian.UNITS_OF_COUNT
 
 _SCHEMES = ("http", "https")
 
@@ -25,12 +42,14 @@ _STARTS = frozenset(
         *MONTHS,
         *WEEKDAYS,
         *names.STARTS,
+        *idioms.STARTS,
         *labels.STARTS,
         *word_set("half quarter minus negative plus point double triple star www mp usb html css"),
     )
 )
 
 _RULES: tuple[Rule, ...] = (
+    idioms.idiom,
     names.phrase,
     names.title,
     names.junior,
@@ -41,9 +60,12 @@ _RULES: tuple[Rule, ...] = (
     dates.day_of_month,
     dates.weekday_date,
     dates.era,
+    dates.year_range,
+    addresses.house_number,
     clock.relative,
     clock.clock_range,
     clock.military,
+    indian.indian,
     quantities.seconds,
     quantities.age,
     quantities.height,
@@ -53,8 +75,11 @@ _RULES: tuple[Rule, ...] = (
     quantities.measure,
     labels.label,
     telephone.international,
+    telephone.toll_free,
     telephone.star,
     telephone.telephone,
+    prices.price,
+    arithmetic.arithmetic,
     letters.generation,
     letters.code,
     letters.acronym,
@@ -88,7 +113,7 @@ def rewrite(words: Sequence[str]) -> list[Written]:
 
 
 def _pass(words: Sequence[str]) -> list[Written]:
-    return apply(Sentence(words, _SPLIT.__contains__, THOUSANDS), _RULES, _starts)
+    return apply(Sentence(words, _SPLIT.__contains__, _SCALES), _RULES, _starts)
 
 
 def _starts(sentence: Sentence, i: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fun_asr.text.itn.english.lexicon import DIGITS, TEENS, TENS, UNITS, word_set
+from fun_asr.text.itn.english.lexicon import DIGITS, FUNCTION_WORDS, TEENS, TENS, UNITS, word_set
 from fun_asr.text.itn.english.numerals import tens
 from fun_asr.text.itn.english.sentence import Match, Piece, Sentence
 
@@ -11,6 +11,7 @@ __all__ = ["clock", "clock_range", "military", "relative"]
 _HOURS = {**UNITS, **{word: value for word, value in TEENS.items() if value <= 12}}
 _BEFORE_TIME = word_set("at by until till before after around since it's its past")
 _AFTER_TIME = word_set("tonight tomorrow sharp o'clock")
+_AFTER_MILITARY = word_set("hours zulu")
 _PARTS_OF_DAY = word_set("morning afternoon evening")
 _BEFORE_YEAR = ("in", "of", "year")
 _ROUND_MINUTES = frozenset((15, 30, 45))
@@ -97,25 +98,46 @@ def relative(sentence: Sentence, i: int) -> Match | None:
 
 
 def military(sentence: Sentence, i: int) -> Match | None:
-    """0800 hours, 1430 hours."""
+    """0800 hours, 1430 hours; 0600 and 0830 with the zero before the hour; at 1400."""
     read = sentence.reader(i)
-    if read(i) in ("oh", "zero") and read(i + 1) in DIGITS:
+    padded = read(i) in ("oh", "zero") and read(i + 1) in DIGITS
+    if padded:
         hour, end = DIGITS[read(i + 1)], i + 2
+    elif read(i) == "zero":
+        hour, end = 0, i + 1
     else:
         found = tens(read, i)
         if found is None or not 10 <= found[0] < 24:
             return None
         hour, end = found
-    if read(end) == "hundred":
-        minute, end = 0, end + 1
-    else:
-        minutes = _minutes(sentence, end)
-        if minutes is None:
-            return None
-        minute, end = minutes
-    if read(end) != "hours":
+    hundred = read(end) == "hundred"
+    minutes = (0, end + 1) if hundred else _minutes(sentence, end)
+    if minutes is None:
         return None
-    return Match(end + 1, ((f"{hour:02}{minute:02}", end - i), (sentence.tokens[end].core, 1)))
+    minute, end = minutes
+    pieces: tuple[Piece, ...] = ((f"{hour:02}{minute:02}", end - i),)
+    if read(end) in _AFTER_MILITARY:
+        return Match(end + 1, (*pieces, (sentence.tokens[end].core, 1)))
+    if padded and (half := _half_day(sentence, end)) is not None:
+        return Match(half[1], ((f"{hour}:{minute:02}", end - i), (half[0], half[1] - end)))
+    before = sentence.before(i)
+    if padded and before == "the" and minute:
+        return Match(end, pieces)
+    if read(end) and read(end) not in FUNCTION_WORDS and read(end) not in _AFTER_TIME:
+        return None
+    if padded:
+        # Without a word before it "oh" may be a cry: "oh six hundred of them".
+        said = before or read(i) == "zero" or not read(end) or read(end) in _AFTER_TIME
+        return Match(end, pieces) if said and (read(end) != "of" or _timed(sentence, i)) else None
+    paired = before in ("to", "until", "till", "and") and _padded_before(sentence, i - 1)
+    return Match(end, pieces) if hundred and (before == "at" or paired) else None
+
+
+def _padded_before(sentence: Sentence, end: int) -> bool:
+    """Whether "oh eight hundred" or 0800 stands before a token."""
+    if len(sentence.word(end - 1)) == 4 and sentence.word(end - 1).isdigit():
+        return True
+    return any(sentence.word(end - k) in ("oh", "zero") and sentence.word(end - k + 1) in DIGITS for k in (3, 4))
 
 
 def _day_hour(sentence: Sentence, i: int) -> Match | None:

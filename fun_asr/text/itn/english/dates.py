@@ -7,12 +7,20 @@ from fun_asr.text.itn.english.numerals import cardinal, ordinal, suffixed, tens
 from fun_asr.text.itn.english.sentence import Match, Piece, Sentence
 from fun_asr.text.itn.english.units import DIGIT_UNITS, TIME_UNITS
 
-__all__ = ["day_of_month", "decade", "era", "month_day", "weekday_date", "year"]
+__all__ = ["day_of_month", "decade", "era", "month_day", "weekday_date", "year", "year_range"]
 
 _BEFORE_YEAR = word_set(
     """in since by of year from until till during after before around circa early late mid to through spring summer
     autumn fall winter and between"""
 )
+_BEFORE_RANGE = word_set("from between in since during years of")
+_NO_YEAR_BEFORE = word_set(
+    """exactly about over under almost nearly roughly approximately than total only least most some all number another
+    them these those my your his her its our their no"""
+)
+_SPELLED = frozenset(("hundred", "thousand"))
+_MODELS = ("the", "a", "this", "that", "early", "late")
+"""Words after which "two thousand and eight" and a noun are a year and what happened in it."""
 _BEFORE_DATE = word_set("on by since until till of from to through before after in this next last late early")
 _PRONOUNS = word_set("i you he she it we they who one people everyone anyone nobody that")
 _BEFORE_DECADE = word_set("the his her their our my your its early late mid roaring swinging in since through")
@@ -77,6 +85,31 @@ def year(sentence: Sentence, i: int) -> Match | None:
     return Match(found[1], ((str(found[0]), found[1] - i),)) if found is not None else None
 
 
+def year_range(sentence: Sentence, i: int) -> Match | None:
+    """From 2008 to 2012, said as "two thousand and eight" or "nineteen hundred and five" on one side at least."""
+    first = read_year(sentence, i, certain=True) if _SPELLED & sentence.lowers else None
+    if first is None or not sentence.linked(first[1] + 1):
+        return None
+    value, end = first
+    link, before = sentence.at(end), sentence.before(i)
+    last = read_year(sentence, end + 1, certain=True)
+    if last is None or not 0 < last[0] - value < 200:
+        return None
+    spelled = {sentence.at(i + 1), sentence.at(end + 2)} & _SPELLED
+    if not spelled or (sentence.word(i) in ("one", "two") and value % 1000 > 99) or last[0] % 1000 > 99 > value % 1000:
+        return None
+    if _measured(sentence, last[1]):
+        return None
+    if link in ("and", "or"):
+        stands = before in _BEFORE_RANGE
+    else:
+        stands = link in ("to", "until", "till", "through") and (before in _BEFORE_RANGE or value >= 1900)
+    if not stands:
+        return None
+    pieces = ((str(value), end - i), (sentence.tokens[end].core, 1), (str(last[0]), last[1] - end - 1))
+    return Match(last[1], pieces)
+
+
 def decade(sentence: Sentence, i: int) -> Match | None:
     """1960s, 80s, 1800s."""
     word, following = sentence.word(i), sentence.at(i + 1)
@@ -125,6 +158,8 @@ def read_year(sentence: Sentence, i: int, certain: bool) -> tuple[int, int] | No
     century = _CENTURIES.get(read(i))
     if century is not None:
         return _by_century(sentence, i, century, dated)
+    if read(i) == "two" and read(i + 1) == "thousand" and not dated:
+        return _undated(sentence, i)
     if read(i) in ("one", "two") and read(i + 1) == "thousand" and dated:
         whole = cardinal(read, i)
         assert whole is not None, "one and two thousand are numbers"
@@ -134,6 +169,18 @@ def read_year(sentence: Sentence, i: int, certain: bool) -> tuple[int, int] | No
             return None
         return (value, end) if value < 2100 and following != "point" and not _measured(sentence, end) else None
     return None
+
+
+def _undated(sentence: Sentence, i: int) -> tuple[int, int] | None:
+    """2001 to 2099 before a verb, at the end, or as "the 2008 crisis": elsewhere it counts."""
+    found = cardinal(sentence.reader(i), i)
+    if found is None or not 2000 < found[0] < 2100 or _measured(sentence, found[1]):
+        return None
+    before, following = sentence.before(i), sentence.at(found[1])
+    if before in _NO_YEAR_BEFORE or following in ("point", "of", "in", "more"):
+        return None
+    ends = not following or following in FUNCTION_WORDS
+    return found if ends or before in _MODELS else None
 
 
 def _by_century(sentence: Sentence, i: int, century: int, dated: bool) -> tuple[int, int] | None:

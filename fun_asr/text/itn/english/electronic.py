@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fun_asr.text.itn.english.lexicon import DIGITS, FUNCTION_WORDS, NUMBER_WORDS, TEENS, TENS, word_set
-from fun_asr.text.itn.english.numerals import digit_words, tens
+from fun_asr.text.itn.english.numerals import cardinal, digit_words, tens
 from fun_asr.text.itn.english.sentence import Match, Sentence
+from fun_asr.text.itn.english.telephone import read_compound
 
 __all__ = ["email", "ip_address", "url"]
 
@@ -14,6 +15,8 @@ _DOMAINS = word_set(
 )
 _EXTENSIONS = word_set("txt pdf csv doc docx xls xlsx jpg jpeg png gif mp3 mp4 wav zip exe html json xml py js")
 _SIGNS = {"dot": ".", "underscore": "_", "dash": "-", "hyphen": "-"}
+_SEPARATORS = frozenset(("dot", "point"))
+"""Words between the numbers of an IP address."""
 _LONGEST = 40
 """Words; a recogniser caught in a loop may repeat "dot com" a thousand times."""
 _ARTICLES = frozenset(("a", "an", "the"))
@@ -50,6 +53,8 @@ def url(sentence: Sentence, i: int) -> Match | None:
         return None
     prefix, start = _www(sentence, start)
     host = _host(sentence, start, FUNCTION_WORDS)
+    if host is None and scheme and (address := ip_address(sentence, start)) is not None:
+        host = address.pieces[0][0], address.end
     if host is None:
         if not scheme or sentence.at(start) != "localhost":
             return None if scheme or prefix else _file(sentence, i)
@@ -69,25 +74,43 @@ def url(sentence: Sentence, i: int) -> Match | None:
 
 
 def ip_address(sentence: Sentence, i: int) -> Match | None:
-    """127.0.0.1."""
+    """127.0.0.1, 192.168.1.254:8080, 10.0.0.0/8."""
+    if not _SEPARATORS & sentence.lowers:
+        return None
     parts: list[str] = []
     end = i
     while len(parts) < 4:
-        spoken = digit_words(sentence, end)
-        found = tens(sentence.reader(end), end)
-        if spoken and (found is None or spoken[-1][1] >= found[1]):
-            parts.append("".join(digit for digit, _ in spoken))
-            end = spoken[-1][1]
-        elif found is not None:
-            parts.append(str(found[0]))
-            end = found[1]
-        else:
+        found = _octet(sentence, end)
+        if found is None:
             return None
+        parts.append(found[0])
+        end = found[1]
         if len(parts) < 4:
-            if sentence.at(end) not in ("dot", "point") or not sentence.linked(end + 1):
+            if sentence.at(end) not in _SEPARATORS or not sentence.linked(end + 1):
                 return None
             end += 1
-    return Match(end, ((".".join(parts), end - i),))
+    text = ".".join(parts)
+    if sentence.at(end) == "slash" and (size := tens(sentence.at, end + 1)) is not None and size[0] <= 32:
+        return Match(size[1], ((f"{text}/{size[0]}", size[1] - i),))
+    if sentence.at(end) == "colon" and sentence.linked(end + 1) and (port := digit_words(sentence, end + 1)):
+        return Match(port[-1][1], ((f"{text}:{''.join(digit for digit, _ in port)}", port[-1][1] - i),))
+    return Match(end, ((text, end - i),))
+
+
+def _octet(sentence: Sentence, i: int) -> tuple[str, int] | None:
+    """A number up to 255, said digit by digit, by its parts ("one ninety two") or as one number."""
+    spoken = digit_words(sentence, i)
+    found = [("".join(digit for digit, _ in spoken), spoken[-1][1])] if spoken else []
+    compound = read_compound(sentence, i, pointed=True)
+    if compound is not None:
+        found.append(compound)
+    whole = cardinal(sentence.reader(i), i)
+    if whole is not None and sentence.word(i) != "a":
+        found.append((str(whole[0]), whole[1]))
+    if not found:
+        return None
+    best = max(found, key=lambda item: item[1])
+    return best if int(best[0]) <= 255 else None
 
 
 def _host(sentence: Sentence, i: int, banned: frozenset[str]) -> tuple[str, int] | None:

@@ -34,6 +34,9 @@ def mixed(sentence: Sentence, i: int) -> Match | None:
     whole = cardinal(sentence.reader(i), i)
     if whole is None or sentence.word(i) == "a" or sentence.at(whole[1]) != "and":
         return None
+    if sentence.word(whole[1] - 1).endswith("illion"):
+        # "Two million and a half" is 2.5 million.
+        return None
     value, end = whole
     if sentence.at(end + 1) == "a" and sentence.at(end + 2) in ("half", "quarter", "third"):
         part, after = f"1/{_DENOMINATORS[sentence.at(end + 2)]}", end + 3

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fun_asr.text.itn.english.lexicon import DIGITS, FUNCTION_WORDS, word_set
-from fun_asr.text.itn.english.numerals import cardinal, digit_words, group, tens
+from fun_asr.text.itn.english.numerals import POINTS, cardinal, digit_decimal, digit_words, group, tens
 from fun_asr.text.itn.english.sentence import Match, Piece, Reader, Sentence
 from fun_asr.text.itn.english.telephone import read_compound
 
@@ -34,7 +34,8 @@ def label(sentence: Sentence, i: int) -> Match | None:
         return _range(sentence, i, name)
     if word not in _PLACES and word not in _PRODUCTS:
         return None
-    found = _version(sentence, i + 1) or _code(sentence, i + 1, "." if word in _PRODUCTS - {"version"} else "")
+    found = _decimal(sentence, i + 1) if word not in _PRODUCTS else None
+    found = found or _version(sentence, i + 1) or _code(sentence, i + 1, "." if word in _PRODUCTS - {"version"} else "")
     if found is None:
         return None
     text, end = found
@@ -83,6 +84,10 @@ def _code(sentence: Sentence, i: int, separator: str) -> tuple[str, int] | None:
     if not spoken or sentence.at(i) in ("oh", "o"):
         return None
     return separator.join(digit for digit, _ in spoken), spoken[-1][1]
+
+
+def _decimal(sentence: Sentence, i: int) -> tuple[str, int] | None:
+    return digit_decimal(sentence.reader(i), i) if POINTS & sentence.lowers else None
 
 
 def _version(sentence: Sentence, i: int) -> tuple[str, int] | None:

@@ -50,8 +50,8 @@ TENS = {
     "ninety": 90,
 }
 
-DIGITS = {"zero": 0, "oh": 0, "o": 0, **UNITS}
-"""Words for one digit, as in telephone numbers."""
+DIGITS = {"zero": 0, "oh": 0, "o": 0, **UNITS, "niner": 9}
+"""Words for one digit, as in telephone numbers and on the radio."""
 
 SCALES = {
     "thousand": 10**3,

@@ -5,12 +5,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from fun_asr.text.itn.english.lexicon import DIGITS, NUMBER_WORDS, ORDINALS, SCALES, TEENS, TENS, UNITS
+from fun_asr.text.itn.english.lexicon import DIGITS, NUMBER_WORDS, ORDINALS, SCALES, TEENS, TENS, UNITS, word_set
 from fun_asr.text.itn.english.sentence import Piece, Reader, Sentence
 
-__all__ = ["Number", "cardinal", "digit_words", "fractional", "group", "number", "ordinal", "suffixed", "tens"]
+__all__ = [
+    "POINTS",
+    "REPEATS",
+    "Number",
+    "cardinal",
+    "digit_decimal",
+    "digit_words",
+    "divided",
+    "fractional",
+    "group",
+    "number",
+    "ordinal",
+    "scaled",
+    "suffixed",
+    "tens",
+]
 
-_REPEATS = {"double": 2, "triple": 3}
+POINTS = frozenset(("point", "decimal"))
+"""Words between a whole number and its decimals; the second is said on the radio."""
+
+REPEATS = {"double": 2, "triple": 3}
+"""Words for a digit that is said once and stands several times."""
+
+_BARE = ("hundred", "thousand")
+_BEFORE_VAGUE = NUMBER_WORDS | word_set(
+    """a an few several many couple any every each per by half quarter dozen odd how more no another single multi
+    other one's"""
+)
+"""Words after which "hundred" is a rough count or belongs to a number that was cut before it."""
+_PARTS = (ORDINALS.keys() - {"first", "second"}) | {"half", "quarter"}
+_SINGULAR_UNITS = word_set(
+    "liter litre meter metre inch foot mile ton tonne gallon ounce pound kilo kilogram gram quart pint"
+)
 _HALVES = {"half": Fraction(1, 2), "quarter": Fraction(1, 4)}
 _LONGEST_ORDINAL = 30
 """Words; a recogniser caught in a loop may repeat one thousands of times."""
@@ -66,12 +96,16 @@ def tens(read: Reader, i: int) -> tuple[int, int] | None:
     return (value, i + 1) if value else None
 
 
-def cardinal(read: Reader, i: int) -> tuple[int, int] | None:
-    """A whole number of at least 1 and the index after it; "a" counts as one before "hundred" and the scales."""
+def cardinal(read: Reader, i: int, bare: bool = False) -> tuple[int, int] | None:
+    """A whole number of at least 1 and the index after it.
+
+    "A" counts as one before "hundred" and the scales; where `bare`, "hundred" and "thousand" begin a number by
+    themselves ("hundred and fifty").
+    """
     total, last = 0, None
     end = i
     position = i
-    while (below := _hundreds(read, position, article=position == i)) is not None:
+    while (below := _hundreds(read, position, article=position == i, bare=bare and position == i)) is not None:
         value, after = below
         scale = SCALES.get(read(after))
         if scale is None or (last is not None and scale >= last):
@@ -86,9 +120,11 @@ def cardinal(read: Reader, i: int) -> tuple[int, int] | None:
     return (total, end) if end > i else None
 
 
-def _hundreds(read: Reader, i: int, article: bool) -> tuple[int, int] | None:
-    if article and read(i) == "a" and (read(i + 1) == "hundred" or read(i + 1) in SCALES):
-        found: tuple[int, int] | None = (1, i + 1)
+def _hundreds(read: Reader, i: int, article: bool, bare: bool) -> tuple[int, int] | None:
+    if bare and read(i) in _BARE:
+        found: tuple[int, int] | None = (1, i)
+    elif article and read(i) == "a" and (read(i + 1) == "hundred" or read(i + 1) in SCALES):
+        found = (1, i + 1)
     else:
         found = tens(read, i)
     if found is None:
@@ -118,50 +154,82 @@ def ordinal(sentence: Sentence, i: int) -> tuple[int, int] | None:
 
     if k == i and base in ("hundred", *SCALES):
         return (100 if base == "hundred" else SCALES[base]), k + 1
-    found = cardinal(spelled, i)
+    found = cardinal(spelled, i, bare=_bare_allowed(sentence, i))
     return found if found is not None and found[1] == k + 1 else None
 
 
 def number(sentence: Sentence, i: int, exact: bool = True) -> Number | None:
     """The longest number at a token: "ninety", "three point five million", with `exact` "two and a half" as 2.5 too."""
     read = sentence.reader(i)
-    whole = (0, i + 1) if read(i) in ("zero", "oh") else cardinal(read, i)
+    by_digits = digit_decimal(read, i) if POINTS & sentence.lowers else None
+    if by_digits is not None:
+        text, after = by_digits
+        return scaled(read, Number(text, "", i, after, after, Fraction(text)))
+    article = read(i) == "a"
+    if article and divided(sentence, i):
+        return None
+    whole = (0, i + 1) if read(i) in ("zero", "oh") else cardinal(read, i, bare=_bare_allowed(sentence, i))
     if whole is None:
         return None
     value, end = whole
     decimals = fractional(read, end)
-    if decimals is not None and read(i) != "a":
+    if decimals is not None and not article:
         digits, after = decimals
         amount = Fraction(f"{value}.{digits}")
-        return _scaled(read, Number(f"{group(value)}.{digits}", "", i, after, after, amount))
+        return scaled(read, Number(f"{group(value)}.{digits}", "", i, after, after, amount))
     if read(i) == "oh":
         return None
-    if exact and read(i) != "a" and (part := _half(read, end)) is not None:
+    scale = SCALES.get(read(end - 1), 0)
+    if exact and scale >= _ROUND and value % scale == 0 and (part := _half(read, end)) is not None:
+        amount = value // scale + part[0]
+        return Number(f"{float(amount):,}", read(end - 1), i, end - 1, part[1], amount * scale)
+    if exact and not article and (part := _half(read, end)) is not None:
         amount = value + part[0]
-        return _scaled(read, Number(f"{float(amount):,}", "", i, part[1], part[1], amount))
-    article = read(i) == "a"
-    if value >= _ROUND and read(end - 1) in SCALES:
-        scale = SCALES[read(end - 1)]
-        if scale >= _ROUND and value % scale == 0 and value // scale < 1000:
-            return Number(
-                group(value // scale), read(end - 1), i, end - 1, end, Fraction(value), article and end == i + 2
-            )
-    return Number(group(value), "", i, end, end, Fraction(value), article and end == i + 2)
+        return scaled(read, Number(f"{float(amount):,}", "", i, part[1], part[1], amount))
+    alone = end == i + (1 if read(i) in _BARE else 2)
+    article = (article or read(i) in _BARE) and alone
+    if scale >= _ROUND and value % scale == 0 and value // scale < 1000:
+        return Number(group(value // scale), read(end - 1), i, end - 1, end, Fraction(value), article)
+    return Number(group(value), "", i, end, end, Fraction(value), article)
 
 
 def fractional(read: Reader, i: int) -> tuple[str, int] | None:
     """Decimals from the word "point" on: digits one by one, or one number below a hundred ("three point eleven")."""
-    if read(i) != "point":
+    if read(i) not in POINTS:
         return None
     end = i + 1
     digits = ""
-    while read(end) in DIGITS:
-        digits += str(DIGITS[read(end)])
-        end += 1
+    while True:
+        times = REPEATS.get(read(end), 1)
+        digit = DIGITS.get(read(end + 1) if times > 1 else read(end))
+        if digit is None:
+            break
+        digits += str(digit) * times
+        end += 2 if times > 1 else 1
     if digits:
         return digits, end
     found = tens(read, end)
     return (str(found[0]), found[1]) if found is not None else None
+
+
+def digit_decimal(read: Reader, i: int) -> tuple[str, int] | None:
+    """A decimal whose whole part is no cardinal: "one three five point six" (135.6), "one eighteen point three"."""
+    if read(i) not in DIGITS or read(i) in ("oh", "o"):
+        return None
+    whole, end = str(DIGITS[read(i)]), i + 1
+    while read(end) in DIGITS:
+        whole += str(DIGITS[read(end)])
+        end += 1
+    if len(whole) == 1:
+        pair = tens(read, end) if read(end) in TEENS or read(end) in TENS else None
+        if pair is None or whole == "0":
+            return None
+        whole, end = f"{whole}{pair[0]}", pair[1]
+    decimals = fractional(read, end)
+    if decimals is None or (len(whole) == 2 and read(decimals[1]) in _SINGULAR_UNITS):
+        # "Two one point five liter bottles" are two bottles.
+        return None
+    return f"{whole}.{decimals[0]}", decimals[1]
 
 
 def digit_words(sentence: Sentence, i: int, commas: bool = False) -> list[tuple[str, int]]:
@@ -174,7 +242,7 @@ def digit_words(sentence: Sentence, i: int, commas: bool = False) -> list[tuple[
     end = i
     while True:
         word = read(end)
-        times = _REPEATS.get(word, 1)
+        times = REPEATS.get(word, 1)
         digit = DIGITS.get(read(end + 1)) if times > 1 else DIGITS.get(word)
         if digit is None:
             return found
@@ -187,12 +255,13 @@ def _half(read: Reader, i: int) -> tuple[Fraction, int] | None:
         return None
     if read(i + 1) in ("a", "one") and read(i + 2) in _HALVES:
         return _HALVES[read(i + 2)], i + 3
-    if read(i + 1) == "three" and read(i + 2) == "quarters":
+    if read(i + 1) == "three" and (read(i + 2) == "quarters" or (read(i + 2) == "quarter" and read(i + 3) in SCALES)):
         return Fraction(3, 4), i + 3
     return None
 
 
-def _scaled(read: Reader, amount: Number) -> Number:
+def scaled(read: Reader, amount: Number) -> Number:
+    """The number with the scale after it: 3.5 and "million"."""
     scale = read(amount.end)
     if scale not in SCALES:
         return amount
@@ -200,3 +269,23 @@ def _scaled(read: Reader, amount: Number) -> Number:
     if SCALES[scale] < _ROUND and value.denominator == 1:
         return Number(group(int(value)), "", amount.start, amount.end + 1, amount.end + 1, value)
     return Number(amount.digits, scale, amount.start, amount.end, amount.end + 1, value)
+
+
+def _bare_allowed(sentence: Sentence, i: int) -> bool:
+    """Whether "hundred" or "thousand" begins a number: neither "few hundred" nor a piece of a longer one."""
+    if sentence.word(i) not in _BARE:
+        return False
+    before = sentence.before(i)
+    if before == "and":
+        before = sentence.before(i - 1)
+    # A dash joins an article to the word before it: "money—a hundred and sixty pounds".
+    return before not in _BEFORE_VAGUE and not before[-1:].isdigit() and not before.endswith(("—a", "–a"))
+
+
+def divided(sentence: Sentence, i: int) -> bool:
+    """Whether "a million" is what a part is of: "half a million", "a quarter of a million"."""
+    before = sentence.before(i)
+    if before == "of":
+        part = sentence.before(i - 1)
+        return part in _PARTS or part.removesuffix("s") in _PARTS or "/" in part
+    return before == "half"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from fun_asr.text.itn.english.arithmetic import subtracts
 from fun_asr.text.itn.english.lexicon import FUNCTION_WORDS, TENS, UNITS, word_set
-from fun_asr.text.itn.english.numerals import Number, fractional, group, number, ordinal, suffixed, tens
+from fun_asr.text.itn.english.numerals import Number, fractional, group, number, ordinal, scaled, suffixed, tens
 from fun_asr.text.itn.english.sentence import Match, Piece, Sentence
 from fun_asr.text.itn.english.telephone import read_compound
 from fun_asr.text.itn.english.units import CENTS, CURRENCIES, DIGIT_UNITS, SYMBOLS, TIME_UNITS
@@ -159,7 +160,7 @@ def plain(sentence: Sentence, i: int) -> Match | None:
     if million_and_half is not None and million_and_half.scale:
         value = million_and_half
     if value is None and (decimal := _leading_point(sentence, start)) is not None:
-        value = decimal if decimal.digits.startswith("0.0") else None
+        value = decimal if decimal.digits.startswith("0.0") or decimal.value >= 1 else None
     if value is None or value.article or (value.small and not sign) or _archaic(sentence, value):
         return None
     return Match(value.end, _stretch(value.pieces(sign), start - i, 0))
@@ -227,7 +228,7 @@ def _leading_point(sentence: Sentence, i: int) -> Number | None:
     if decimals is None or sentence.before(i) in _BEFORE_NOUN_POINT:
         return None
     digits, end = decimals
-    return Number(f"0.{digits}", "", i, end, end, Fraction(f"0.{digits}"))
+    return scaled(sentence.reader(i), Number(f"0.{digits}", "", i, end, end, Fraction(f"0.{digits}")))
 
 
 def _archaic(sentence: Sentence, amount: Number) -> bool:
@@ -244,7 +245,7 @@ def _archaic(sentence: Sentence, amount: Number) -> bool:
 
 def _signed(sentence: Sentence, i: int) -> tuple[str, int]:
     """The sign and where the number starts."""
-    signed = sentence.word(i) in ("minus", "negative") and sentence.linked(i + 1)
+    signed = sentence.word(i) in ("minus", "negative") and sentence.linked(i + 1) and not subtracts(sentence, i)
     return ("-", i + 1) if signed else ("", i)
 
 
@@ -308,7 +309,8 @@ def _cents(sentence: Sentence, first: Number, middle: tuple[Piece, ...], last: N
 
 def _article(sentence: Sentence, amount: Number, symbol: str, end: int) -> Match | None:
     """A hundred dollar bill: the article stays before a noun."""
-    if sentence.at(end - 1) == "dollar" and sentence.at(end) and not amount.scale and end == amount.end + 1:
+    spoken = amount.end - amount.start > 1
+    if spoken and sentence.at(end - 1) == "dollar" and sentence.at(end) and not amount.scale and end == amount.end + 1:
         return Match(end, ((sentence.tokens[amount.start].core, 1), (symbol + amount.digits, end - amount.start - 1)))
     return Match(end, _with_unit(amount, symbol, end))
 

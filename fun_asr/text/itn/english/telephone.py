@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from fun_asr.text.itn.english.lexicon import DIGITS, TEENS, TENS, UNITS, word_set
-from fun_asr.text.itn.english.numerals import digit_words, tens
+from fun_asr.text.itn.english.lexicon import DIGITS, FUNCTION_WORDS, NUMBER_WORDS, TEENS, TENS, UNITS, word_set
+from fun_asr.text.itn.english.numerals import REPEATS, digit_words, tens
 from fun_asr.text.itn.english.sentence import Match, Piece, Sentence
+from fun_asr.text.itn.english.units import CURRENCIES, DIGIT_UNITS, SYMBOLS, TIME_UNITS
 
-__all__ = ["compound", "digits", "international", "star", "telephone"]
+__all__ = ["compound", "digits", "international", "star", "telephone", "toll_free"]
 
 _BEFORE_CODE = word_set("pin code zip serial account id password order")
+_BEFORE_PRONOUN = word_set("this that the no any every each which other another")
+_NOT_DIALLED = frozenset((*FUNCTION_WORDS, *NUMBER_WORDS, *DIGIT_UNITS, *SYMBOLS, *TIME_UNITS, *CURRENCIES, "people"))
+_SERVICES = ("0800", "0808", "0300", "0345", "0845", "0870")
+"""Beginnings of British numbers that are written as a group of four."""
 _GROUPS = {
     7: (3, 4),
     10: (3, 3, 4),
@@ -18,9 +23,15 @@ _GROUPS = {
 
 
 def telephone(sentence: Sentence, i: int) -> Match | None:
-    """555-1234, 1-800-555-1212, 020 7946 0958."""
-    spoken = _spoken(sentence, i)
+    """555-1234, 1-800-555-1212, 020 7946 0958, 07700 900123."""
+    matches = [_written(sentence, i, spoken) for spoken in (_spoken(sentence, i), _mixed(sentence, i))]
+    return max(matches, key=lambda match: match.end if match is not None else 0)
+
+
+def _written(sentence: Sentence, i: int, spoken: list[tuple[str, int]]) -> Match | None:
     text = "".join(digit for digit, _ in spoken)
+    if text.startswith(_SERVICES) and len(text) in (10, 11):
+        return _grouped(spoken, i, (4, 6) if len(text) == 10 else (4, 3, 4))
     if len(text) == 11 and text.startswith("0"):
         return _grouped(spoken, i, (3, 4, 4) if text.startswith("02") else (5, 6))
     if len(text) == 16:
@@ -38,10 +49,13 @@ def international(sentence: Sentence, i: int) -> Match | None:
     """+44 20 7946 0958, +1-415-555-0132."""
     if sentence.word(i) != "plus" or not sentence.linked(i + 1):
         return None
+    mixed = _mixed(sentence, i + 1, least=2)
     country = tens(sentence.reader(i + 1), i + 1)
     spoken = [(str(country[0]), country[1])] if country is not None and country[0] > 9 else []
     start = spoken[-1][1] if spoken else i + 1
     spoken += digit_words(sentence, start) if sentence.linked(start) else []
+    if mixed and (not spoken or mixed[-1][1] > spoken[-1][1]):
+        spoken = mixed
     text = "".join(digit for digit, _ in spoken)
     if not 8 <= len(text) <= 15:
         return None
@@ -54,6 +68,18 @@ def international(sentence: Sentence, i: int) -> Match | None:
         (first, count), *rest = match.pieces
         return Match(match.end, (("+" + first, count + 1), *rest))
     return Match(end, (("+" + text, end - i),))
+
+
+def toll_free(sentence: Sentence, i: int) -> Match | None:
+    """1-800 before a word that is dialled."""
+    if sentence.word(i) != "one" or sentence.before(i) in _BEFORE_PRONOUN:
+        return None
+    following = sentence.at(i + 3)
+    if sentence.at(i + 1) not in ("eight", "nine") or sentence.at(i + 2) != "hundred" or not following:
+        return None
+    if following in _NOT_DIALLED:
+        return None
+    return Match(i + 3, ((f"1-{UNITS[sentence.at(i + 1)]}00", 3),))
 
 
 def digits(sentence: Sentence, i: int) -> Match | None:
@@ -71,8 +97,8 @@ def compound(sentence: Sentence, i: int) -> Match | None:
     return Match(found[1], ((found[0], found[1] - i),)) if found is not None else None
 
 
-def read_compound(sentence: Sentence, i: int) -> tuple[str, int] | None:
-    """Digits of "seven forty seven" or "four oh five", and the index after them."""
+def read_compound(sentence: Sentence, i: int, pointed: bool = False) -> tuple[str, int] | None:
+    """Digits of "seven forty seven" or "four oh five", and the index after them; `pointed`, "point" may follow."""
     read = sentence.reader(i)
     if read(i) not in UNITS:
         return None
@@ -84,7 +110,7 @@ def read_compound(sentence: Sentence, i: int) -> tuple[str, int] | None:
         value, end = found
     else:
         return None
-    if read(end) in ("hundred", "thousand", "million", "point"):
+    if read(end) in ("hundred", "thousand", "million") or (read(end) == "point" and not pointed):
         return None
     return f"{UNITS[read(i)]}{value:02}", end
 
@@ -122,6 +148,39 @@ def _spoken(sentence: Sentence, i: int) -> list[tuple[str, int]]:
         found.append((str(pair[0]), pair[1]))
         end = pair[1]
     return found
+
+
+def _mixed(sentence: Sentence, i: int, least: int = 3) -> list[tuple[str, int]]:
+    """Digits of a number said in every way at once: "double oh", "nine hundred", "twenty seven", "five thousand".
+
+    Without `least` words for single digits it is a list of numbers, not a telephone number.
+    """
+    found: list[tuple[str, int]] = []
+    single, end = 0, i
+
+    def read(index: int) -> str:
+        return sentence.word(index) if index == i else sentence.after_comma(index)
+
+    while (word := read(end)) in DIGITS or word in REPEATS or word in TEENS or word in TENS:
+        following = read(end + 1)
+        pair = tens(read, end)
+        if word in REPEATS:
+            if following not in DIGITS:
+                break
+            found.append((str(DIGITS[following]) * REPEATS[word], end + 2))
+            single += 1
+        elif pair is not None and read(pair[1]) == "hundred" and pair[0] != 10:
+            found.append((f"{pair[0]}00", pair[1] + 1))
+        elif word in UNITS and following == "thousand":
+            found.append((f"{UNITS[word]}000", end + 2))
+        elif word in DIGITS:
+            found.append((str(DIGITS[word]), end + 1))
+            single += 1
+        else:
+            assert pair is not None, "tens and teens are numbers"
+            found.append((str(pair[0]), pair[1]))
+        end = found[-1][1]
+    return found if single >= least else []
 
 
 def _grouped(spoken: list[tuple[str, int]], start: int, sizes: tuple[int, ...]) -> Match:
