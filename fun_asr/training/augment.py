@@ -1,4 +1,4 @@
-"""Augmentation of waveforms (speed, noise, telephone band, level) and of log-mel features (SpecAugment)."""
+"""Augmentation of waveforms (speed, room, noise, telephone band, level) and of log-mel features (SpecAugment)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import soxr
 from torch import Tensor
 
-Wave = npt.NDArray[np.float32]
+from fun_asr.training.acoustics import Wave, made_up_room, mix, reverberate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +18,14 @@ class AugmentConfig:
 
     speeds: tuple[float, ...] = (0.9, 1.0, 1.1)
     """One is drawn per utterance (Ko et al. 2015)."""
+    room_probability: float = 0.0
+    """Chance of a room's reverberation (Ko et al. 2017): a measured room of `room_dir`, else a made-up one."""
+    room_decay_min: float = 0.2
+    """Seconds until the reverberation of a made-up room has fallen by 60 dB."""
+    room_decay_max: float = 0.9
+    room_db_min: float = -15.0
+    """Energy of a made-up room's reverberation above that of the direct sound."""
+    room_db_max: float = 3.0
     noise_probability: float = 0.4
     snr_db_min: float = 5.0
     snr_db_max: float = 25.0
@@ -34,11 +41,24 @@ class AugmentConfig:
     """Longest time mask as a part of the utterance."""
 
 
-def augment_wave(wave: Wave, noises: Sequence[Wave], config: AugmentConfig, rng: np.random.Generator) -> Wave:
-    """Speed, noise, telephone band and level of one utterance, float32 `[samples]` at 16 kHz."""
+def augment_wave(
+    wave: Wave, noises: Sequence[Wave], config: AugmentConfig, rng: np.random.Generator, rooms: Sequence[Wave] = ()
+) -> Wave:
+    """Speed, room, noise, telephone band and level of one utterance.
+
+    Arguments:
+        wave: float32 `[samples]` at 16 kHz.
+        noises: recordings to mix in, as `wave`.
+        config: how much of each.
+        rng: draws.
+        rooms: impulse responses, as `wave`; rooms are made up where there are none.
+    """
     speed = float(rng.choice(config.speeds))
     if speed != 1.0:
         wave = soxr.resample(wave, 16_000 * speed, 16_000, quality="MQ")
+    # A config without rooms draws nothing for them: noise and level are then the same whether or not rooms can be had.
+    if config.room_probability > 0 and rng.random() < config.room_probability:
+        wave = reverberate(wave, _room(rooms, config, rng))
     if noises and rng.random() < config.noise_probability:
         noise = noises[int(rng.integers(len(noises)))]
         start = int(rng.integers(max(1, len(noise) - len(wave))))
@@ -51,14 +71,11 @@ def augment_wave(wave: Wave, noises: Sequence[Wave], config: AugmentConfig, rng:
     return louder
 
 
-def mix(wave: Wave, noise: Wave, snr_db: float) -> Wave:
-    """Speech plus noise of the same length at a signal-to-noise ratio in dB (of mean powers)."""
-    speech_power, noise_power = float(np.mean(wave**2)), float(np.mean(noise**2))
-    if speech_power == 0 or noise_power == 0:
-        return wave
-    scale = np.sqrt(speech_power / noise_power / 10 ** (snr_db / 10))
-    mixed: Wave = (wave + scale * noise).astype(np.float32)
-    return mixed
+def _room(rooms: Sequence[Wave], config: AugmentConfig, rng: np.random.Generator) -> Wave:
+    if rooms:
+        return rooms[int(rng.integers(len(rooms)))]
+    decay_seconds = rng.uniform(config.room_decay_min, config.room_decay_max)
+    return made_up_room(decay_seconds, rng.uniform(config.room_db_min, config.room_db_max), rng)
 
 
 def spec_augment(features: Tensor, lengths: Sequence[int], config: AugmentConfig, rng: np.random.Generator) -> Tensor:

@@ -62,6 +62,8 @@ class TrainConfig:
     dev: tuple[DevSet, ...] = ()
     noise_dir: str = ""
     """Recordings mixed in as noise; empty: none."""
+    room_dir: str = ""
+    """Recorded impulse responses of rooms for `augment.room_probability`; empty: rooms are made up."""
     steps: int = 1000
     batch_seconds: float = 80.0
     """Audio of one step, padding included."""
@@ -105,6 +107,8 @@ class TrainConfig:
             raise ConfigError(f"precision: expected auto, float32 or bfloat16, got {self.precision!r}")
         if self.steps < 1 or self.average < 1 or self.batch_seconds <= 0 or self.ctc_replay_batches < 1:
             raise ConfigError("steps, average, batch_seconds and ctc_replay_batches must be positive")
+        if self.room_dir and not self.augment.room_probability:
+            raise ConfigError("room_dir: no room is heard while augment.room_probability is 0")
         if self.ctc_replay * FEWEST_KEPT_PER_REPLAY > self.ctc_replay_batches:
             raise ConfigError(
                 f"ctc_replay_batches: {self.ctc_replay} replays need {self.ctc_replay * FEWEST_KEPT_PER_REPLAY} or more"

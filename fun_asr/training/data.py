@@ -19,7 +19,8 @@ from fun_asr.audio.decode import SAMPLE_RATE, decode
 from fun_asr.audio.features import log_mel
 from fun_asr.errors import FunASRError, ManifestError
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
-from fun_asr.training.augment import AugmentConfig, Wave, augment_wave, spec_augment
+from fun_asr.training.acoustics import Wave
+from fun_asr.training.augment import AugmentConfig, augment_wave, spec_augment
 
 JOINED_SECONDS = 20.0
 
@@ -217,11 +218,12 @@ class Collator:
         self.train_language = train_language
         self.augment: AugmentConfig | None = None
         self.noises: Sequence[Wave] = ()
+        self.rooms: Sequence[Wave] = ()
 
-    def augmented(self, augment: AugmentConfig, noises: Sequence[Wave]) -> Collator:
-        """The same collator with augmentation; `noises` are float32 `[samples]` at 16 kHz."""
+    def augmented(self, augment: AugmentConfig, noises: Sequence[Wave], rooms: Sequence[Wave] = ()) -> Collator:
+        """The same collator with augmentation; `noises` and `rooms` (impulse responses) are as for `augment_wave`."""
         other = copy.copy(self)
-        other.augment, other.noises = augment, noises
+        other.augment, other.noises, other.rooms = augment, noises, rooms
         return other
 
     def __call__(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> Batch | None:
@@ -233,7 +235,7 @@ class Collator:
             except FunASRError:
                 continue
             if self.augment is not None:
-                wave = augment_wave(wave, self.noises, self.augment, rng)
+                wave = augment_wave(wave, self.noises, self.augment, rng, self.rooms)
             if 0 < len(wave) <= self.max_samples:
                 waves.append(wave)
                 kept.append(utterance)

@@ -21,6 +21,7 @@ from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import generate
 from fun_asr.errors import ConfigError
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.training.acoustics import Wave
 from fun_asr.training.checkpoints import (
     MODEL_FILE,
     OPTIMIZER_FILE,
@@ -75,7 +76,8 @@ class Trainer:
         self.model.to(self.device)
         self.sources = [(_read_source(base, source), source.weight) for source in config.train]
         self.dev = {Path(d.manifest).stem: _spread(read_manifest(base / d.manifest), d.utterances) for d in config.dev}
-        noises = [decode(path) for path in _audio_files(base / config.noise_dir)] if config.noise_dir else []
+        noises = _read_waves(base / config.noise_dir) if config.noise_dir else []
+        rooms = _read_waves(base / config.room_dir) if config.room_dir else []
         encoder = self.model.config.encoder
         self.collate_dev = Collator(
             self.tokenizer,
@@ -84,7 +86,7 @@ class Trainer:
             max_tokens=self.model.config.decoder.max_tokens,
             train_language=config.train_language,
         )
-        self.collate = self.collate_dev.augmented(config.augment, noises)
+        self.collate = self.collate_dev.augmented(config.augment, noises, rooms)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not name.startswith(tuple(config.freeze)) if config.freeze else True)
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.optimizer), fused=True)
@@ -318,8 +320,18 @@ def _spread(utterances: list[Utterance], count: int) -> list[Utterance]:
     return [utterances[i * len(utterances) // count] for i in range(count)]
 
 
-def _audio_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix in {".wav", ".flac", ".opus", ".ogg", ".mp3"})
+def _read_waves(folder: Path) -> list[Wave]:
+    """The recordings of a folder of noises or rooms.
+
+    Raises:
+        ConfigError: when there is no such folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder")
+    paths = sorted(path for path in folder.iterdir() if path.suffix in {".wav", ".flac", ".opus", ".ogg", ".mp3"})
+    if not paths:
+        raise ConfigError(f"{folder}: no recordings (.wav, .flac, .opus, .ogg, .mp3)")
+    return [decode(path) for path in paths]
 
 
 def _append_csv(path: Path, row: dict[str, object]) -> None:

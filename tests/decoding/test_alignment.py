@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
+from torchaudio.functional import forced_align
 
 from fun_asr.decoding.alignment import align
 
@@ -47,6 +49,24 @@ def test_the_path_is_the_best_of_all_in_any_batch(seed: int) -> None:
             assert list(zip(found.starts, found.ends, found.log_probs, strict=True)) == [
                 (start, end, pytest.approx(value)) for start, end, value in expected
             ]
+
+
+def test_no_path_of_torchaudios_aligner_is_better_at_the_length_of_a_segment() -> None:
+    """Its path is not always the best: on real segments it missed by up to 3 in log-probability, in 3 of 183."""
+    draw = np.random.default_rng(0)
+    utterances = [frames(draw, 300) for _ in range(8)]
+    tokens = [draw.integers(0, BLANK, int(draw.integers(20, 90))).tolist() for _ in utterances]
+    same = 0
+    for found, log_probs, row in zip(align(utterances, tokens, BLANK), utterances, tokens, strict=True):
+        assert found is not None
+        theirs, _ = forced_align(torch.from_numpy(log_probs)[None], torch.tensor([row]), blank=BLANK)
+        ours = np.full(len(log_probs), BLANK)
+        for start, end, token in zip(found.starts, found.ends, row, strict=True):
+            ours[start:end] = token
+        every = np.arange(len(log_probs))
+        assert log_probs[every, ours].sum() > log_probs[every, theirs[0]].sum() - 1e-3
+        same += np.array_equal(ours, theirs[0])
+    assert same >= 6
 
 
 def test_equal_neighbours_need_a_blank_between_them() -> None:

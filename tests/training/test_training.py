@@ -17,7 +17,7 @@ from fun_asr.errors import CheckpointError, ConfigError, ManifestError
 from fun_asr.model.config import load_yaml
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training import trainer
-from fun_asr.training.augment import AugmentConfig, augment_wave, mix, spec_augment
+from fun_asr.training.augment import AugmentConfig, augment_wave, spec_augment
 from fun_asr.training.config import TrainConfig
 from fun_asr.training.data import IGNORED, Collator, Utterance, load_wave, plan_epoch, read_manifest
 from fun_asr.training.losses import joint_loss
@@ -102,14 +102,6 @@ def test_joined_utterances_follow_each_other_in_sound_and_text(corpus: Path) -> 
     assert group.text == " ".join(part.text for part in group.parts)
     assert group.written == " ".join(part.written for part in group.parts)
     assert np.array_equal(load_wave(group), np.concatenate([load_wave(part) for part in group.parts]))
-
-
-def test_noise_is_mixed_at_the_asked_signal_to_noise_ratio() -> None:
-    rng = np.random.default_rng(0)
-    speech, noise = rng.normal(size=16_000).astype(np.float32), 7 * rng.normal(size=16_000).astype(np.float32)
-    added = mix(speech, noise, 10.0) - speech
-    assert 10 * np.log10(np.mean(speech**2) / np.mean(added**2)) == pytest.approx(10.0, abs=0.01)
-    assert np.array_equal(mix(speech, np.zeros_like(speech), 10.0), speech)
 
 
 def test_speed_changes_length_and_the_telephone_band_removes_highs() -> None:
