@@ -9,7 +9,7 @@ from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.decoding.confidence import word_confidence
 from fun_asr.decoding.words import AlignedWord, WrittenWord, retime
 from fun_asr.punctuation import Punctuator
-from fun_asr.text.itn import normalize
+from fun_asr.text.itn import inverse_normalize
 from fun_asr.transcript import Word
 
 __all__ = ["Draft"]
@@ -63,7 +63,7 @@ class Draft:
             words = punctuator.punctuate(words, [*pauses, -1.0] if timed else None)
         text = " ".join(words)
         if itn:
-            text = normalize(text, language)
+            text = inverse_normalize(text, language)
         if text == self.text:
             return self
         return replace(

@@ -14,12 +14,9 @@ class FunASRError(Exception):
 class AudioDecodeError(FunASRError):
     """A recording is missing, unreadable, empty, damaged, or not audio at all.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        The recording.
-    cause : str
-        What is wrong and, where it is not plain, what to do about it. Line breaks become spaces.
+    Arguments:
+        path: the recording.
+        cause: what is wrong and, where it is not plain, what to do about it. Line breaks become spaces.
     """
 
     def __init__(self, path: str | os.PathLike[str], cause: str) -> None:
@@ -47,10 +44,8 @@ class ManifestError(FunASRError):
 class ScoringError(FunASRError):
     """References and hypotheses cannot be scored against each other.
 
-    Parameters
-    ----------
-    *problems : str
-        What is wrong, one line each that starts with the file at fault.
+    Arguments:
+        *problems: what is wrong, one line each that starts with the file at fault.
     """
 
     def __init__(self, *problems: str) -> None:

@@ -26,7 +26,7 @@ from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.rescore import best_hypothesis
 from fun_asr.decoding.words import WrittenWord, time_words, written_words
 from fun_asr.drafts import Draft
-from fun_asr.model.fun_asr import FunASR
+from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.options import TranscriptionOptions
 from fun_asr.punctuation import Punctuator
 from fun_asr.text.hotwords import Hotword

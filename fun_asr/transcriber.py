@@ -17,10 +17,11 @@ from fun_asr.bundled import BUNDLED_MODEL
 from fun_asr.decoding.guard import is_silent
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.layers.routing_stats import LayerRouting, collect_routing
 from fun_asr.memory import return_free_memory, set_up_memory
-from fun_asr.model.config import ENCODER_FRAMES_PER_SECOND
-from fun_asr.model.fun_asr import FunASR
-from fun_asr.model.routing_stats import LayerRouting, collect_routing
+from fun_asr.models.fun_asr.load import load_network
+from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.options import DEFAULT_BEAM_SIZE, Decoding, ModelOptions, TranscriptionOptions
 from fun_asr.pool import SegmentPool
 from fun_asr.recogniser import RecognisedSegment, Recogniser
@@ -29,7 +30,7 @@ from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
 from fun_asr.transcript import ModelInfo, Result, Transcript
 from fun_asr.weights.directory import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
-from fun_asr.weights.load import describe_network, load_network
+from fun_asr.weights.load import describe_network
 from fun_asr.weights.precision import resolve_compute_type, resolve_device
 
 __all__ = ["Transcriber", "load", "load_model"]
@@ -114,7 +115,7 @@ class Transcriber:
         self._tokenizer = tokenizer
         self._device = device
         self._detector = detector
-        self._info = describe_network(network)
+        self._info = describe_network(network, "fun_asr")
         self.recogniser = Recogniser(network, tokenizer, ctc_tokenizer, device, language_model)
         """What recognises segments, for those who measure its parts."""
         self._segment_seconds = min(SEGMENT_SECONDS, network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
@@ -134,7 +135,7 @@ class Transcriber:
 
         Returns:
             a context manager that gives one `LayerRouting` a decoder layer, none for a model without routed experts;
-            `fun_asr.model.routing_stats.collect_routing` says which tokens count.
+            `fun_asr.layers.routing_stats.collect_routing` says which tokens count.
         """
         return collect_routing(self._network.decoder)
 

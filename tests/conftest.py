@@ -8,8 +8,10 @@ import torch
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
-from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
-from fun_asr.model.fun_asr import FunASR
+from fun_asr.layers.decoder import DecoderConfig
+from fun_asr.layers.encoder import EncoderConfig
+from fun_asr.models.fun_asr.config import CTCConfig, ModelConfig
+from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.punctuation.bert import BertConfig
 from fun_asr.punctuation.network import PunctuationConfig, PunctuationModel, PunctuationNet, save_punctuation
 from fun_asr.punctuation.wordpiece import SPECIAL_PIECES

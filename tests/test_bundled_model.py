@@ -15,10 +15,10 @@ from whisper_normalizer.english import EnglishTextNormalizer
 from fun_asr import Transcriber, Transcript, load_model
 from fun_asr.audio.decode import decode
 from fun_asr.audio.features import log_mel
-from fun_asr.model.encoder import length_mask
+from fun_asr.layers.attention import length_mask
+from fun_asr.models.fun_asr.load import load_network
 from fun_asr.transcriber import BUNDLED_MODEL
 from fun_asr.weights.directory import SHARD_BYTES
-from fun_asr.weights.load import load_network
 from fun_asr.weights.precision import ComputeType
 
 DATA = Path(__file__).parent / "data"

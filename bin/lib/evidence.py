@@ -18,13 +18,13 @@ from fun_asr.decoding.generate import GenerateOptions, generate
 from fun_asr.decoding.guard import cut_loops
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.rescore import best_hypothesis
-from fun_asr.decoding.words import TimedWord, WrittenWord, time_words, written_words
+from fun_asr.decoding.words import AlignedWord, WrittenWord, time_words, written_words
+from fun_asr.models.fun_asr.load import load_network
 from fun_asr.recogniser import BEAM_MARGIN, DEFAULT_BEAM
 from fun_asr.text.spoken import spoken_form
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.data import Utterance, load_wave, read_manifest
 from fun_asr.weights.directory import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE
-from fun_asr.weights.load import load_network
 from fun_asr.weights.precision import resolve_compute_type, resolve_device
 
 BATCH = 16
@@ -38,9 +38,9 @@ class Evidence:
     samples: npt.NDArray[np.float32]
     ctc_log_probs: npt.NDArray[np.float32]
     """`[J, C]`."""
-    words: list[TimedWord]
+    words: list[AlignedWord]
     """The decoder's."""
-    ctc_words: list[TimedWord]
+    ctc_words: list[AlignedWord]
     """Those of CTC alone."""
     looped: bool
 
@@ -68,10 +68,10 @@ def recognise(model: Path, utterances: Sequence[Utterance]) -> Iterator[Evidence
     for start in range(0, len(ordered), BATCH):
         rows = ordered[start : start + BATCH]
         waves = [load_wave(row) for row in rows]
-        memory, lengths_B = network.encode(*log_mel(waves, device=device))
-        log_probs, ctc_lengths_B = network.ctc(memory, lengths_B)
+        encoded, lengths_B = network.encode(*log_mel(waves, device=device))
+        log_probs, ctc_lengths_B = network.ctc(encoded, lengths_B)
         frames = [row[:length].cpu().numpy() for row, length in zip(log_probs, ctc_lengths_B.tolist(), strict=True)]
-        hypotheses = generate(network.decoder, memory, lengths_B, tokenizer, ["en"] * len(rows), options)
+        hypotheses = generate(network.decoder, encoded, lengths_B, tokenizer, ["en"] * len(rows), options)
         if language_model is not None:
             hypotheses = [best_hypothesis(h, language_model, tokenizer, pieces) for h in hypotheses]
         cut = [cut_loops(hypothesis.tokens) for hypothesis in hypotheses]
@@ -92,7 +92,7 @@ def recognise(model: Path, utterances: Sequence[Utterance]) -> Iterator[Evidence
     print(file=sys.stderr)
 
 
-def right_words(reference: str, words: Sequence[TimedWord]) -> list[bool]:
+def right_words(reference: str, words: Sequence[AlignedWord]) -> list[bool]:
     """Which words are right, as they are said: "$5" is "five dollars"."""
     expected = [part for word in reference.split() for part in (spoken_form(word) or "").split()]
     written = [(i, part) for i, word in enumerate(words) for part in (spoken_form(word.text) or "").split()]

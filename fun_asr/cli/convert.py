@@ -32,9 +32,10 @@ def whisper(
 
     import torch
 
+    from fun_asr.configuration import load_yaml
     from fun_asr.convert.whisper import load_ctranslate2
-    from fun_asr.model.config import ModelConfig, load_yaml
-    from fun_asr.model.fun_asr import FunASR
+    from fun_asr.models.fun_asr.config import ModelConfig
+    from fun_asr.models.fun_asr.network import FunASR
     from fun_asr.text.tokenizer import train_ctc_tokenizer
     from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, save_model
 
@@ -71,8 +72,8 @@ def bert(
 
     import torch
 
+    from fun_asr.configuration import load_yaml
     from fun_asr.convert.bert import punctuation_start
-    from fun_asr.model.config import load_yaml
     from fun_asr.punctuation.network import save_punctuation
     from fun_asr.training.punctuation.labels import label_sentence
     from fun_asr.training.punctuation.texts import Texts
@@ -92,7 +93,8 @@ def bert(
 @click.argument("output_dir", type=click.Path(path_type=Path))
 def int8(model_dir: Path, output_dir: Path) -> None:
     """Write MODEL_DIR with its matrices as int8 per output channel: a quarter of the size."""
-    from fun_asr.weights.directory import companion_files, load_config, load_stored, save_model
+    from fun_asr.models.fun_asr.load import load_config
+    from fun_asr.weights.directory import companion_files, load_stored, save_model
     from fun_asr.weights.int8 import dequantize
 
     state = dequantize(load_stored(model_dir))
@@ -110,7 +112,8 @@ def average(output_dir: Path, models: tuple[str, ...]) -> None:
     (WiSE-FT, Wortsman et al. 2022). The CTC head, which may be new, is the first model's.
     """
     from fun_asr.convert.average import average_states
-    from fun_asr.weights.directory import companion_files, load_config, load_stored, save_model
+    from fun_asr.models.fun_asr.load import load_config
+    from fun_asr.weights.directory import companion_files, load_stored, save_model
     from fun_asr.weights.int8 import dequantize
 
     folders, weights = [], []
@@ -142,7 +145,8 @@ def experts(
     import dataclasses
 
     from fun_asr.convert.experts import replace_experts
-    from fun_asr.weights.directory import companion_files, load_config, load_stored, save_model
+    from fun_asr.models.fun_asr.load import load_config
+    from fun_asr.weights.directory import companion_files, load_stored, save_model
     from fun_asr.weights.int8 import dequantize
 
     config = load_config(model_dir)

@@ -19,13 +19,13 @@ def format_text(model_dir: Path | None, itn: bool) -> None:
     """
     from fun_asr.errors import FunASRError
     from fun_asr.punctuation.punctuator import Punctuator
-    from fun_asr.text.itn import normalize
+    from fun_asr.text.itn import inverse_normalize
 
     punctuator = Punctuator.load(model_dir)
     lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8")
     try:
         for line in lines:
             written = punctuator.punctuate_text(line.rstrip("\n"))
-            click.echo(normalize(written) if itn else written)
+            click.echo(inverse_normalize(written) if itn else written)
     except UnicodeDecodeError as error:
         raise FunASRError(f"standard input: not UTF-8 text ({error.reason})") from None

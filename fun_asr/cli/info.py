@@ -11,8 +11,8 @@ from fun_asr.cli.common import print_error
 from fun_asr.errors import FunASRError
 
 if TYPE_CHECKING:
-    from fun_asr.model.config import ModelConfig
-    from fun_asr.weights.cost import ModelInfo
+    from fun_asr.models.fun_asr.config import ModelConfig
+    from fun_asr.models.fun_asr.cost import ModelInfo
 
 _LABELS = {
     "encoder": "encoder",
@@ -48,7 +48,7 @@ def info(ctx: click.Context, config: Path, tokens_per_second: float, as_json: bo
 
     Exit status: 0, or 2 when CONFIG cannot be used.
     """
-    from fun_asr.weights.cost import describe
+    from fun_asr.models.fun_asr.cost import describe
 
     try:
         model_config = _load(config)
@@ -66,8 +66,9 @@ def info(ctx: click.Context, config: Path, tokens_per_second: float, as_json: bo
 
 
 def _load(path: Path) -> ModelConfig:
-    from fun_asr.model.config import ModelConfig, load_yaml
-    from fun_asr.weights.directory import load_config
+    from fun_asr.configuration import load_yaml
+    from fun_asr.models.fun_asr.config import ModelConfig
+    from fun_asr.models.fun_asr.load import load_config
 
     return load_config(path) if path.is_dir() else load_yaml(ModelConfig, path)
 

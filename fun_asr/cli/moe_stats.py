@@ -83,7 +83,7 @@ def moe_stats(
     check_device(model.device)
 
     from fun_asr.bundled import BUNDLED_MODEL
-    from fun_asr.weights.directory import load_config
+    from fun_asr.models.fun_asr.load import load_config
 
     directory = model.directory or BUNDLED_MODEL
     config = load_config(directory).decoder

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fun_asr.model.routing_stats import LayerRouting
+from fun_asr.layers.routing_stats import LayerRouting
 
 __all__ = ["GroupRouting", "heat_map", "routing_table"]
 

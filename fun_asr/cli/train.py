@@ -14,7 +14,7 @@ def train(config: Path) -> None:
 
     The finished model is the folder `final` in the config's output_dir: use it as `fun-asr transcribe --model DIR`.
     """
-    from fun_asr.model.config import load_yaml
+    from fun_asr.configuration import load_yaml
     from fun_asr.training.config import TrainConfig
     from fun_asr.training.trainer import Trainer
 

@@ -15,7 +15,7 @@ def train_punctuation(config: Path) -> None:
     The finished model is the folder `final` in the config's output_dir: use it as `fun-asr format --model DIR`. How
     well it does on held-out text is printed and written to `scores.json`.
     """
-    from fun_asr.model.config import load_yaml
+    from fun_asr.configuration import load_yaml
     from fun_asr.training.punctuation.trainer import PunctuationTrainConfig, PunctuationTrainer
 
     final = PunctuationTrainer(load_yaml(PunctuationTrainConfig, config), config.parent).run()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 import click
 
 from fun_asr.errors import ScoringError
-from fun_asr.scoring.reading import FORMATS
+from fun_asr.scoring.reading import INPUT_FORMATS
 
 if TYPE_CHECKING:
     from fun_asr.scoring.reading import Pair
@@ -49,9 +49,11 @@ _READING = (
         multiple=True,
         help="Hypotheses of another system, to compare with those of --hyp.",
     ),
-    click.option("--format", "both_formats", type=click.Choice(FORMATS), help="Of all files. [default: found out]"),
-    click.option("--ref_format", type=click.Choice(FORMATS), help="Of the references."),
-    click.option("--hyp_format", type=click.Choice(FORMATS), help="Of the hypotheses."),
+    click.option(
+        "--format", "both_formats", type=click.Choice(INPUT_FORMATS), help="Of all files. [default: found out]"
+    ),
+    click.option("--ref_format", type=click.Choice(INPUT_FORMATS), help="Of the references."),
+    click.option("--hyp_format", type=click.Choice(INPUT_FORMATS), help="Of the hypotheses."),
     click.option("--ref_key", help="The references' key or column of text in JSON, csv and tsv."),
     click.option("--hyp_key", help="The hypotheses'."),
     click.option("--spoken", is_flag=True, help="Score the words before inverse text normalization."),

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fun_asr.model.config import ModelConfig
-from fun_asr.model.fun_asr import FunASR
+from fun_asr.models.fun_asr.config import ModelConfig
+from fun_asr.models.fun_asr.network import FunASR
 
 __all__ = ["replace_experts"]
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fun_asr.convert.ctranslate2 import read_variables
 from fun_asr.errors import CheckpointError
-from fun_asr.model.fun_asr import FunASR
+from fun_asr.models.fun_asr.network import FunASR
 
 NEW_MODULES = (".conv.", ".router.", ".experts.", "ctc.")
 """Parts of parameter names that Whisper has no counterpart of."""

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from fun_asr.decoding.hotwords import HotwordTree, RowBias
-from fun_asr.model.config import ENCODER_FRAMES_PER_SECOND
-from fun_asr.model.decoder import Decoder, DecoderCache
-from fun_asr.model.encoder import length_mask
+from fun_asr.layers.attention import length_mask
+from fun_asr.layers.cache import DecoderCache
+from fun_asr.layers.decoder import Decoder
+from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.text.tokenizer import Tokenizer
 
 TOKENS_PER_SECOND = 25
@@ -157,10 +158,10 @@ class _Steps:
 
 @torch.inference_mode()
 def detect_languages(
-    decoder: Decoder, memory: Tensor, lengths_B: Tensor, tokenizer: Tokenizer
+    decoder: Decoder, encoded: Tensor, lengths_B: Tensor, tokenizer: Tokenizer
 ) -> list[dict[str, float]]:
     """The probability of each language for each utterance, most likely first, from the encoder's output `[B, L, D]`."""
-    cache = decoder.start(memory, length_mask(lengths_B, memory.shape[1]))
+    cache = decoder.start(encoded, length_mask(lengths_B, encoded.shape[1]))
     return _language_probabilities(decoder, cache, tokenizer)
 
 
@@ -181,7 +182,7 @@ def _language_probabilities(decoder: Decoder, cache: DecoderCache, tokenizer: To
 @torch.inference_mode()
 def generate(
     decoder: Decoder,
-    memory: Tensor,
+    encoded: Tensor,
     lengths_B: Tensor,
     tokenizer: Tokenizer,
     languages: Sequence[str | None],
@@ -191,17 +192,17 @@ def generate(
 
     Arguments:
         decoder: the decoder.
-        memory: encoder output `[B, L, D]`.
+        encoded: encoder output `[B, L, D]`.
         lengths_B: valid frames of each segment, int64 `[B]`.
         tokenizer: gives prompts and special tokens.
         languages: a code per segment; None detects it.
         options: beam width, suppressed tokens and hotwords.
     """
-    mask = length_mask(lengths_B, memory.shape[1])
+    mask = length_mask(lengths_B, encoded.shape[1])
     limits = [int(8 + options.max_tokens_per_second * n / ENCODER_FRAMES_PER_SECOND) for n in lengths_B.tolist()]
     room = decoder.config.max_tokens - len(tokenizer.prompt("en"))
     limits = [min(limit, room) for limit in limits]
-    cache = decoder.start(memory, mask)
+    cache = decoder.start(encoded, mask)
 
     detected: list[tuple[str, float | None]] = [(language or "", None) for language in languages]
     if None in languages:
@@ -209,7 +210,7 @@ def generate(
         for i, probabilities in enumerate(ranked):
             if languages[i] is None:
                 detected[i] = next(iter(probabilities.items()))
-    prompts = torch.tensor([tokenizer.prompt(code) for code, _ in detected], device=memory.device)
+    prompts = torch.tensor([tokenizer.prompt(code) for code, _ in detected], device=encoded.device)
     logits = decoder.step(prompts, cache)
 
     trees = options.hotwords or ()
@@ -220,9 +221,9 @@ def generate(
         decoder=decoder,
         cache=cache,
         eot=tokenizer.eot,
-        suppress=torch.tensor(never, dtype=torch.int64, device=memory.device),
-        suppress_first=torch.tensor(never_first, dtype=torch.int64, device=memory.device),
-        bias=RowBias(trees, memory.device) if any(tree is not None for tree in trees) else None,
+        suppress=torch.tensor(never, dtype=torch.int64, device=encoded.device),
+        suppress_first=torch.tensor(never_first, dtype=torch.int64, device=encoded.device),
+        bias=RowBias(trees, encoded.device) if any(tree is not None for tree in trees) else None,
     )
     beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
     if options.beam_size == 1:

@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from fun_asr.configuration import from_mapping
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.files import write_atomically
-from fun_asr.model.config import from_mapping
 from fun_asr.punctuation.bert import BertConfig, BertEncoder
 from fun_asr.weights.directory import write_tensors
 from fun_asr.weights.int8 import SCALE_SUFFIX, Int8Linear, dequantize, quantize

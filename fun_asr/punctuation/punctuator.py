@@ -23,7 +23,7 @@ from fun_asr.punctuation.network import (
     plain,
 )
 from fun_asr.punctuation.wordpiece import MAX_WORD_PIECES, WordPieceTokenizer, WordTypes
-from fun_asr.text.itn import normalize_words
+from fun_asr.text.itn import inverse_normalize_words
 from fun_asr.weights.precision import resolve_compute_type
 
 __all__ = ["Prediction", "Punctuator"]
@@ -246,7 +246,7 @@ class Punctuator:
 
 def _inside_numbers(words: Sequence[str]) -> Iterator[int]:
     """Places of words that are written as one with the next: numbers, dates, times, e-mail addresses and the like."""
-    for _, (start, end) in normalize_words(words):
+    for _, (start, end) in inverse_normalize_words(words):
         yield from range(start, end - 1)
 
 

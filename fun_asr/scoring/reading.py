@@ -22,12 +22,12 @@ from fun_asr.scoring.records import (
 from fun_asr.scoring.timed import ctm_utterances, read_ctm, read_stm, stm_utterances, words_of_segments
 from fun_asr.scoring.utterance import Utterance, match_ids
 
-__all__ = ["FORMATS", "WITH_ALTERNATIONS", "Pair", "find_format", "read_pair"]
+__all__ = ["INPUT_FORMATS", "WITH_ALTERNATIONS", "Pair", "find_format", "read_pair"]
 
-FORMATS = ("csv", "ctm", "directory", "json", "jsonl", "kaldi", "stm", "text", "trn", "tsv")
+INPUT_FORMATS = ("csv", "ctm", "directory", "json", "jsonl", "kaldi", "stm", "text", "trn", "tsv")
 WITH_ALTERNATIONS = frozenset({"trn", "stm"})
 """Formats in whose references braces and parentheses mean choices between words."""
-_SUFFIXES = {".ndjson": "jsonl", ".manifest": "jsonl"} | {f".{name}": name for name in FORMATS if name != "text"}
+_SUFFIXES = {".ndjson": "jsonl", ".manifest": "jsonl"} | {f".{name}": name for name in INPUT_FORMATS if name != "text"}
 _LIBRISPEECH = ".trans.txt"
 
 
@@ -67,8 +67,8 @@ def read_pair(
     Arguments:
         reference: a file or a folder.
         hypothesis: a file or a folder.
-        reference_format: one of FORMATS; None finds out.
-        hypothesis_format: one of FORMATS; None finds out.
+        reference_format: one of INPUT_FORMATS; None finds out.
+        hypothesis_format: one of INPUT_FORMATS; None finds out.
         reference_key: of the text in JSON, csv and tsv; None takes the first of the usual ones.
         hypothesis_key: the same of the hypotheses.
         spoken: take the words before inverse text normalization, where records have both.

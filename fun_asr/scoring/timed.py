@@ -11,7 +11,7 @@ from pathlib import Path
 from fun_asr.scoring.lines import check_unique, read_lines
 from fun_asr.scoring.utterance import Utterance
 
-__all__ = ["Segment", "TimedWord", "ctm_utterances", "read_ctm", "read_stm", "stm_utterances", "words_of_segments"]
+__all__ = ["CTMWord", "Segment", "ctm_utterances", "read_ctm", "read_stm", "stm_utterances", "words_of_segments"]
 
 _COMMENT = ";;"
 _IGNORED = "ignore_time_segment_in_scoring"
@@ -19,7 +19,7 @@ _STM = re.compile(r"(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)(?:\s+<([^>]*)>)?(?:\s+
 
 
 @dataclass(frozen=True, slots=True)
-class TimedWord:
+class CTMWord:
     """A line of a ctm."""
 
     recording: str
@@ -57,7 +57,7 @@ class Segment:
         return f"{self.recording}-{self.channel}-{self.start:.2f}-{self.end:.2f}"
 
 
-def read_ctm(path: Path, problems: list[str]) -> list[TimedWord]:
+def read_ctm(path: Path, problems: list[str]) -> list[CTMWord]:
     """`recording channel start duration word [confidence]` a line."""
     words = []
     for number, line in read_lines(path, problems):
@@ -67,7 +67,7 @@ def read_ctm(path: Path, problems: list[str]) -> list[TimedWord]:
         try:
             recording, channel, start, duration, word, *rest = fields
             confidence = float(rest[0]) if rest else None
-            words.append(TimedWord(recording, channel, float(start), float(duration), word, confidence))
+            words.append(CTMWord(recording, channel, float(start), float(duration), word, confidence))
         except ValueError:
             form = "recording channel start duration word [confidence]"
             problems.append(f"{path}:{number}: is not a line of ctm: {form}")
@@ -93,9 +93,9 @@ def read_stm(path: Path, problems: list[str]) -> list[Segment]:
     return segments
 
 
-def ctm_utterances(words: Iterable[TimedWord]) -> list[Utterance]:
+def ctm_utterances(words: Iterable[CTMWord]) -> list[Utterance]:
     """An utterance for each recording, or for each channel of those with several."""
-    by_channel: dict[str, dict[str, list[TimedWord]]] = defaultdict(lambda: defaultdict(list))
+    by_channel: dict[str, dict[str, list[CTMWord]]] = defaultdict(lambda: defaultdict(list))
     for word in words:
         by_channel[word.recording][word.channel].append(word)
     return [
@@ -105,7 +105,7 @@ def ctm_utterances(words: Iterable[TimedWord]) -> list[Utterance]:
     ]
 
 
-def _utterance(name: str, words: Iterable[TimedWord]) -> Utterance:
+def _utterance(name: str, words: Iterable[CTMWord]) -> Utterance:
     ordered = sorted(words, key=lambda word: word.start)
     scores = [word.confidence for word in ordered if word.confidence is not None]
     return Utterance(
@@ -135,13 +135,11 @@ def stm_utterances(
             for segment in scored
         )
         return check_unique(path, found, problems)
-    words = (
-        TimedWord(segment.recording, segment.channel, segment.start, 0.0, segment.text, None) for segment in scored
-    )
+    words = (CTMWord(segment.recording, segment.channel, segment.start, 0.0, segment.text, None) for segment in scored)
     return ctm_utterances(words)
 
 
-def words_of_segments(segments: Iterable[Segment], words: Iterable[TimedWord]) -> list[Utterance]:
+def words_of_segments(segments: Iterable[Segment], words: Iterable[CTMWord]) -> list[Utterance]:
     """What a ctm says in each segment of an stm: sclite's rule.
 
     A word belongs to the first segment that ends after the word's middle, and so words in a gap to the segment after
@@ -151,7 +149,7 @@ def words_of_segments(segments: Iterable[Segment], words: Iterable[TimedWord]) -
         an utterance with the segment's id for the segments of each recording that has a word; further ones, with the
         recording's name, for words of recordings that have no segment.
     """
-    by_channel: dict[tuple[str, str], list[TimedWord]] = defaultdict(list)
+    by_channel: dict[tuple[str, str], list[CTMWord]] = defaultdict(list)
     for word in words:
         by_channel[word.recording, word.channel].append(word)
     segments_by_channel: dict[tuple[str, str], list[Segment]] = defaultdict(list)
@@ -174,5 +172,5 @@ def words_of_segments(segments: Iterable[Segment], words: Iterable[TimedWord]) -
     return utterances + ctm_utterances(word for spoken in by_channel.values() for word in spoken)
 
 
-def _middle(word: TimedWord) -> float:
+def _middle(word: CTMWord) -> float:
     return word.start + word.duration / 2

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fun_asr.model.ctc import CTCHead
-from fun_asr.model.encoder import length_mask
-from fun_asr.model.fun_asr import FunASR
+from fun_asr.layers.attention import length_mask
+from fun_asr.models.fun_asr.ctc import CTCHead
+from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.training.data import IGNORED, Batch
 
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fun_asr.model.config import ENCODER_FRAMES_PER_SECOND
-from fun_asr.model.ctc import CTCHead
+from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.models.fun_asr.ctc import CTCHead
 from fun_asr.training.data import Batch
 from fun_asr.training.losses import Losses, ctc_loss
 

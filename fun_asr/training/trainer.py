@@ -20,6 +20,7 @@ from fun_asr.convert.whisper import NEW_MODULES
 from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import generate
 from fun_asr.errors import ConfigError
+from fun_asr.models.fun_asr.load import build_model, load_config
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.acoustics import Wave
 from fun_asr.training.checkpoints import (
@@ -36,16 +37,8 @@ from fun_asr.training.config import FEWEST_KEPT_PER_REPLAY, OptimizerConfig, Sou
 from fun_asr.training.data import Batch, Collator, Loader, Utterance, plan_epoch, read_manifest
 from fun_asr.training.losses import joint_loss
 from fun_asr.training.replay import EncodedReplay
-from fun_asr.weights.directory import (
-    CTC_TOKENIZER_FILE,
-    TOKENIZER_FILE,
-    companion_files,
-    load_config,
-    load_stored,
-    save_model,
-)
+from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, companion_files, load_stored, save_model
 from fun_asr.weights.int8 import dequantize
-from fun_asr.weights.load import build_model
 from fun_asr.weights.precision import bfloat16_is_fast
 
 REPLAY_FILE = "replay.safetensors"

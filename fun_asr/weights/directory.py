@@ -11,15 +11,18 @@ import json
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.errors import CheckpointError
 from fun_asr.files import replacing, write_atomically
-from fun_asr.model.config import ModelConfig, from_mapping
 from fun_asr.weights.int8 import SCALE_SUFFIX, quantize, stored_as_int8
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
@@ -31,13 +34,13 @@ SHARD_BYTES = 50 * 10**6
 
 
 def save_model(
-    directory: Path, config: ModelConfig, state: dict[str, Tensor], companions: Iterable[Path], *, int8: bool
+    directory: Path, config: DataclassInstance, state: dict[str, Tensor], companions: Iterable[Path], *, int8: bool
 ) -> None:
     """Write a model directory that `load_state` and `fun-asr --model` read.
 
     Arguments:
         directory: created if missing; files of the same names are replaced.
-        config: the model's sizes.
+        config: the model's; what `CONFIG_FILE` holds.
         state: parameters and buffers by name.
         companions: what to copy in, as `companion_files` names it.
         int8: store matrices as int8 per output channel instead of float32.
@@ -73,21 +76,6 @@ def companion_files(directory: Path) -> list[Path]:
     optional = [directory / VAD_FILE, directory / CTC_LANGUAGE_MODEL_FILE]
     tokenizers = [directory / TOKENIZER_FILE, directory / CTC_TOKENIZER_FILE]
     return [*tokenizers, *(path for path in optional if path.exists())]
-
-
-def load_config(directory: Path) -> ModelConfig:
-    """Read a model directory's configuration.
-
-    Raises:
-        CheckpointError: when there is none, or it is damaged.
-    """
-    path = directory / CONFIG_FILE
-    try:
-        return from_mapping(ModelConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
-    except OSError:
-        raise CheckpointError(f"{directory}: no model directory ({CONFIG_FILE} is missing)") from None
-    except (ValueError, ConfigError) as error:
-        raise CheckpointError(f"{path}: damaged configuration ({error})") from None
 
 
 def load_stored(directory: Path) -> dict[str, Tensor]:

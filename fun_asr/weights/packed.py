@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fun_asr.model.encoder import FeedForward
-from fun_asr.model.moe import Router
+from fun_asr.layers.feed_forward import FeedForward
+from fun_asr.layers.moe import Router
 
 __all__ = ["PackedLinear", "can_pack", "pack_linears"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from fun_asr.inputs.info import RecordingInfo
 from fun_asr.transcript import Transcript
 from fun_asr.writers.base import Writer
-from fun_asr.writers.word_times import timed_words
+from fun_asr.writers.word_times import cue_words
 
 __all__ = ["CTMWriter", "STMWriter", "TextGridWriter"]
 
@@ -31,7 +31,7 @@ class CTMWriter(Writer):
         name = _name(transcript, info)
         lines = []
         for segment in transcript.segments:
-            for word in timed_words(segment):
+            for word in cue_words(segment):
                 fields = [
                     name,
                     CHANNEL,
@@ -69,7 +69,7 @@ class TextGridWriter(Writer):
         segments = [(segment.start, segment.end, segment.text) for segment in transcript.segments]
         tiers = {"segments": segments}
         if any(segment.words for segment in transcript.segments):
-            timed = (word for segment in transcript.segments for word in timed_words(segment))
+            timed = (word for segment in transcript.segments for word in cue_words(segment))
             tiers["words"] = [(word.start, word.end, word.text) for word in timed]
         lines = [
             'File type = "ooTextFile"',

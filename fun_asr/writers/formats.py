@@ -9,9 +9,9 @@ from fun_asr.writers.annotations import CTMWriter, STMWriter, TextGridWriter
 from fun_asr.writers.base import JSONLWriter, JSONWriter, TextWriter, TSVWriter, Writer
 from fun_asr.writers.subtitles import SRTWriter, SubtitleOptions, VTTWriter
 
-__all__ = ["FORMATS", "SUBTITLES", "make_writers", "parse_formats"]
+__all__ = ["OUTPUT_FORMATS", "SUBTITLES", "make_writers", "parse_formats"]
 
-FORMATS = ("txt", "json", "jsonl", "srt", "vtt", "tsv", "ctm", "stm", "TextGrid")
+OUTPUT_FORMATS = ("txt", "json", "jsonl", "srt", "vtt", "tsv", "ctm", "stm", "TextGrid")
 SUBTITLES = ("srt", "vtt")
 
 
@@ -21,15 +21,15 @@ def parse_formats(values: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: for an unknown format, or none.
     """
-    by_name = {name.lower(): name for name in FORMATS}
+    by_name = {name.lower(): name for name in OUTPUT_FORMATS}
     chosen: dict[str, None] = {}
     for value in (part.strip().lower() for text in values for part in text.split(",")):
         if value == "all":
-            chosen.update(dict.fromkeys(FORMATS))
+            chosen.update(dict.fromkeys(OUTPUT_FORMATS))
         elif value in by_name:
             chosen[by_name[value]] = None
         else:
-            raise ConfigError(f"{value!r} is not one of {', '.join(FORMATS)}, all")
+            raise ConfigError(f"{value!r} is not one of {', '.join(OUTPUT_FORMATS)}, all")
     return tuple(chosen)
 
 
@@ -37,7 +37,7 @@ def make_writers(formats: Iterable[str], subtitles: SubtitleOptions) -> dict[str
     """Writers by name, in the order asked for.
 
     Arguments:
-        formats: of `FORMATS`.
+        formats: of `OUTPUT_FORMATS`.
         subtitles: how srt and vtt are cut.
     """
     writers: dict[str, Writer] = {

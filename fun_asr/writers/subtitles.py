@@ -14,7 +14,7 @@ from fun_asr.errors import ConfigError
 from fun_asr.inputs.info import RecordingInfo
 from fun_asr.transcript import Transcript
 from fun_asr.writers.base import Writer, milliseconds
-from fun_asr.writers.word_times import TimedWord, timed_words
+from fun_asr.writers.word_times import CueWord, cue_words
 
 __all__ = ["SRTWriter", "SubtitleOptions", "VTTWriter"]
 
@@ -57,10 +57,10 @@ class SubtitleOptions:
 
 @dataclass(frozen=True)
 class _Cue:
-    lines: list[list[TimedWord]]
+    lines: list[list[CueWord]]
 
     @property
-    def words(self) -> list[TimedWord]:
+    def words(self) -> list[CueWord]:
         return [word for line in self.lines for word in line]
 
 
@@ -157,10 +157,10 @@ def _cues(transcript: Transcript, options: SubtitleOptions) -> Iterator[_Cue]:
     width, count, most_words = options.max_line_width, options.max_line_count, options.max_words_per_line
     if width is None and most_words is None:
         width, count = LINE_WIDTH, LINE_COUNT
-    lines: list[list[TimedWord]] = []
+    lines: list[list[CueWord]] = []
     columns: float = 0
     for segment in transcript.segments:
-        for place, word in enumerate(timed_words(segment)):
+        for place, word in enumerate(cue_words(segment)):
             # Lines of a fixed number are filled over the ends of segments.
             ended = (place == 0 and count is None) or (most_words is not None and place % most_words == 0)
             if lines and count is not None:
@@ -186,7 +186,7 @@ def _columns(text: str) -> int:
     )
 
 
-def _highlights(words: list[TimedWord]) -> Iterator[tuple[float, float, int]]:
+def _highlights(words: list[CueWord]) -> Iterator[tuple[float, float, int]]:
     """Start, end and the word that is underlined meanwhile; -1 in the gaps between words."""
     shown_until = words[0].start
     for place, word in enumerate(words):

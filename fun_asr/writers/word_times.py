@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from fun_asr.transcript import WRITTEN_WITHOUT_SPACES, Segment
 
-__all__ = ["TimedWord", "timed_words"]
+__all__ = ["CueWord", "cue_words"]
 
 _UNSPACED_PIECE = re.compile(r"(\s*)([A-Za-z0-9]+(?:['’.,-][A-Za-z0-9]+)*|\S)")
 _SPACED_PIECE = re.compile(r"(\s*)(\S+)")
@@ -18,7 +18,7 @@ _MARKS = {"Mn", "Mc", "Me"}
 
 
 @dataclass(frozen=True)
-class TimedWord:
+class CueWord:
     """A word as it is written, its punctuation included."""
 
     text: str
@@ -31,7 +31,7 @@ class TimedWord:
     """Whether a space stands between it and the word before."""
 
 
-def timed_words(segment: Segment) -> list[TimedWord]:
+def cue_words(segment: Segment) -> list[CueWord]:
     """The words of a segment's text, in order; joined with their spaces they are the text.
 
     A segment without word times has its duration shared out among its words by their characters, a rough guess; in a
@@ -47,9 +47,9 @@ def timed_words(segment: Segment) -> list[TimedWord]:
     return words
 
 
-def _with_times(segment: Segment) -> list[TimedWord]:
+def _with_times(segment: Segment) -> list[CueWord]:
     """The words found in the text, each with the punctuation around it."""
-    words: list[TimedWord] = []
+    words: list[CueWord] = []
     cursor = 0
     for word in segment.words:
         text = word.text.strip()
@@ -64,7 +64,7 @@ def _with_times(segment: Segment) -> list[TimedWord]:
             else:
                 prefix = (before + space + prefix).lstrip()
             text, spaced, cursor = prefix + text, bool(space), place + len(text)
-        words.append(TimedWord(text, word.start, word.end, word.confidence, spaced))
+        words.append(CueWord(text, word.start, word.end, word.confidence, spaced))
     words[-1] = replace(words[-1], text=words[-1].text + segment.text[cursor:].rstrip())
     return words
 
@@ -75,16 +75,16 @@ def _split_at_last_space(gap: str) -> tuple[str, str, str]:
     return before.rstrip(), space, after
 
 
-def _interpolated(segment: Segment) -> list[TimedWord]:
+def _interpolated(segment: Segment) -> list[CueWord]:
     pieces = _pieces(segment.text, segment.language in WRITTEN_WITHOUT_SPACES)
     characters = sum(len(text) for _, text in pieces)
     seconds = segment.end - segment.start
-    words: list[TimedWord] = []
+    words: list[CueWord] = []
     done = 0
     for spaced, text in pieces:
         start = segment.start + seconds * done / characters
         done += len(text)
-        words.append(TimedWord(text, start, segment.start + seconds * done / characters, None, spaced))
+        words.append(CueWord(text, start, segment.start + seconds * done / characters, None, spaced))
     return words
 
 

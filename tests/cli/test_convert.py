@@ -7,9 +7,9 @@ import torch
 from click.testing import CliRunner
 
 from fun_asr.cli import main
-from fun_asr.weights.directory import load_config, load_stored, save_model
+from fun_asr.models.fun_asr.load import build_model, load_config
+from fun_asr.weights.directory import load_stored, save_model
 from fun_asr.weights.int8 import dequantize
-from fun_asr.weights.load import build_model
 
 
 @pytest.fixture

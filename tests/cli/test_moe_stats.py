@@ -15,7 +15,8 @@ from click.testing import CliRunner
 from fun_asr import load_model
 from fun_asr.cli import main
 from fun_asr.decoding.generate import Hypothesis, generate
-from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, load_config, load_stored, save_model
+from fun_asr.models.fun_asr.load import load_config
+from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, load_stored, save_model
 
 RATE = 16_000
 

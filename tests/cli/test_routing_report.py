@@ -9,7 +9,7 @@ import torch
 
 from fun_asr.cli.routing_report import MAX_PANELS, GroupRouting, heat_map, routing_table
 from fun_asr.kernels import Routing
-from fun_asr.model.routing_stats import LayerRouting
+from fun_asr.layers.routing_stats import LayerRouting
 
 
 def group(name: str, experts: int = 4, tokens: int = 10) -> GroupRouting:

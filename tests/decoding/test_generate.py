@@ -9,8 +9,10 @@ import torch
 from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
 from fun_asr.decoding.hotwords import START, HotwordTree, Place
-from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
-from fun_asr.model.fun_asr import FunASR
+from fun_asr.layers.decoder import DecoderConfig
+from fun_asr.layers.encoder import EncoderConfig
+from fun_asr.models.fun_asr.config import CTCConfig, ModelConfig
+from fun_asr.models.fun_asr.network import FunASR
 
 VOCABULARY, EOT, SOT = 40, 30, 31
 LANGUAGES = {"en": 32, "de": 33, "zh": 34}

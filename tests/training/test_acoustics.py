@@ -9,8 +9,8 @@ import soundfile
 import torch
 
 from fun_asr.audio.features import log_mel
+from fun_asr.configuration import load_yaml
 from fun_asr.errors import ConfigError
-from fun_asr.model.config import load_yaml
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training import acoustics
 from fun_asr.training.acoustics import Wave, made_up_room, mix, reverberate

@@ -13,8 +13,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from fun_asr.configuration import load_yaml
 from fun_asr.errors import CheckpointError, ConfigError, ManifestError
-from fun_asr.model.config import load_yaml
+from fun_asr.models.fun_asr.load import load_config
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training import trainer
 from fun_asr.training.augment import AugmentConfig, augment_wave, spec_augment
@@ -22,7 +23,7 @@ from fun_asr.training.config import TrainConfig
 from fun_asr.training.data import IGNORED, Collator, Utterance, load_wave, plan_epoch, read_manifest
 from fun_asr.training.losses import joint_loss
 from fun_asr.training.trainer import Trainer
-from fun_asr.weights.directory import load_config, load_stored
+from fun_asr.weights.directory import load_stored
 
 WORDS = ["one two", "three", "four five six", "seven", "eight nine", "ten"]
 

@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from fun_asr.errors import CheckpointError
-from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
-from fun_asr.model.fun_asr import FunASR
+from fun_asr.layers.decoder import DecoderConfig
+from fun_asr.layers.encoder import EncoderConfig
+from fun_asr.models.fun_asr.config import CTCConfig, ModelConfig
+from fun_asr.models.fun_asr.load import build_model, load_config
+from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.weights import directory
-from fun_asr.weights.directory import load_config, load_stored, save_model
+from fun_asr.weights.directory import load_stored, save_model
 from fun_asr.weights.int8 import dequantize
-from fun_asr.weights.load import build_model
 
 SMALL = ModelConfig(
     encoder=EncoderConfig(n_mels=16, dim=32, num_layers=1, num_heads=4, ffn_dim=64, conv_dim=16, max_frames=50),

@@ -12,13 +12,16 @@ from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.kernels import route
-from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig
-from fun_asr.model.fun_asr import FunASR
-from fun_asr.model.moe import RoutedExperts
-from fun_asr.weights import int8, load
+from fun_asr.layers.decoder import DecoderConfig
+from fun_asr.layers.encoder import EncoderConfig
+from fun_asr.layers.moe import RoutedExperts
+from fun_asr.models.fun_asr import load
+from fun_asr.models.fun_asr.config import CTCConfig, ModelConfig
+from fun_asr.models.fun_asr.load import load_network
+from fun_asr.models.fun_asr.network import FunASR
+from fun_asr.weights import int8
 from fun_asr.weights.directory import load_stored, save_model
 from fun_asr.weights.int8 import Int8Embedding, Int8Experts, Int8Linear, dequantize, quantize
-from fun_asr.weights.load import load_network
 from fun_asr.weights.precision import ComputeType
 
 CPU = torch.device("cpu")
@@ -223,7 +226,7 @@ def test_missing_matrix_is_named(state: dict[str, Tensor], tmp_path: Path) -> No
 
 def test_loading_prints_nothing(directories: dict[str, Path]) -> None:
     code = (
-        "import sys, torch; from pathlib import Path; from fun_asr.weights.load import load_network;"
+        "import sys, torch; from pathlib import Path; from fun_asr.models.fun_asr.load import load_network;"
         "from fun_asr.weights.precision import ComputeType;"
         "load_network(Path(sys.argv[1]), torch.device('cpu'), ComputeType.INT8)"
     )

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fun_asr.model.config import EncoderConfig
-from fun_asr.model.encoder import Encoder
+from fun_asr.layers.encoder import Encoder, EncoderConfig
 from fun_asr.weights import packed
 from fun_asr.weights.packed import PackedLinear, can_pack, pack_linears
 from fun_asr.weights.precision import bfloat16_is_fast

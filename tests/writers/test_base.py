@@ -9,10 +9,10 @@ import pytest
 from fun_asr.files import write_atomically
 from fun_asr.transcript import Segment, Transcript
 from fun_asr.writers.base import json_line
-from fun_asr.writers.formats import FORMATS, make_writers
+from fun_asr.writers.formats import OUTPUT_FORMATS, make_writers
 from fun_asr.writers.subtitles import SubtitleOptions
 
-WRITERS = make_writers(FORMATS, SubtitleOptions())
+WRITERS = make_writers(OUTPUT_FORMATS, SubtitleOptions())
 
 
 def transcript(*texts: str, language: str | None = "en", path: str | None = "talk.wav") -> Transcript:

@@ -11,7 +11,7 @@ import pytest
 from fun_asr.errors import ConfigError
 from fun_asr.inputs.info import RecordingInfo
 from fun_asr.transcript import Segment, Transcript, Word
-from fun_asr.writers.formats import FORMATS, make_writers, parse_formats
+from fun_asr.writers.formats import OUTPUT_FORMATS, make_writers, parse_formats
 from fun_asr.writers.subtitles import SubtitleOptions
 
 
@@ -57,7 +57,7 @@ def packets(content: str, path: Path) -> list[tuple[float, float, str]]:
 
 def test_formats_by_comma_repetition_and_all() -> None:
     assert parse_formats(["srt,txt", "srt", "textgrid"]) == ("srt", "txt", "TextGrid")
-    assert parse_formats(["all"]) == FORMATS
+    assert parse_formats(["all"]) == OUTPUT_FORMATS
     with pytest.raises(ConfigError, match="'docx' is not one of"):
         parse_formats(["txt,docx"])
 
@@ -201,7 +201,7 @@ def test_textgrid_doubles_quotes_and_loses_no_word_of_bad_times() -> None:
     assert words == [(0, 0.5, ""), (0.5, 1.5, 'a ""b"" c'), (1.5, 2, "")]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", OUTPUT_FORMATS)
 def test_nothing_said_is_a_valid_file(name: str) -> None:
     silence = transcript(segment(0, 20, ""))
     content = render(name, silence)

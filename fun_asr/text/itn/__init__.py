@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from fun_asr.text.itn.spans import Written
 
-__all__ = ["LANGUAGES", "normalize", "normalize_words"]
+__all__ = ["LANGUAGES", "inverse_normalize", "inverse_normalize_words"]
 
 LANGUAGES = ("en", "ja", "zh")
 """Codes of the languages that have rules."""
@@ -23,15 +23,12 @@ LANGUAGES = ("en", "ja", "zh")
 _MODULES = {"en": "english", "ja": "japanese", "zh": "chinese"}
 
 
-def normalize(text: str, language: str | None = "en") -> str:
+def inverse_normalize(text: str, language: str | None = "en") -> str:
     """Write numbers, dates, times, amounts and the like in digits and symbols.
 
-    Parameters
-    ----------
-    text : str
-        Spoken or written text; lines are taken one by one, and white space between words stays as it is.
-    language : str or None
-        Code of the language; anything outside `LANGUAGES` leaves the text as it is.
+    Arguments:
+        text: spoken or written text; lines are taken one by one, and white space between words stays as it is.
+        language: code of the language; anything outside `LANGUAGES` leaves the text as it is.
     """
     rewrite = _rewriter(language)
     if rewrite is None:
@@ -39,19 +36,14 @@ def normalize(text: str, language: str | None = "en") -> str:
     return "".join(_normalize_line(line, rewrite) for line in text.splitlines(keepends=True))
 
 
-def normalize_words(words: Sequence[str], language: str | None = "en") -> list[tuple[str, tuple[int, int]]]:
-    """Write a sequence of words as `normalize` does, telling which words each written token stands for.
+def inverse_normalize_words(words: Sequence[str], language: str | None = "en") -> list[tuple[str, tuple[int, int]]]:
+    """Write a sequence of words as `inverse_normalize` does, telling which words each written token stands for.
 
-    Parameters
-    ----------
-    words : sequence of str
-        Words with their punctuation, without white space; in Chinese and Japanese characters or longer pieces.
-    language : str or None
-        Code of the language; anything outside `LANGUAGES` leaves the words as they are.
+    Arguments:
+        words: words with their punctuation, without white space; in Chinese and Japanese characters or longer pieces.
+        language: code of the language; anything outside `LANGUAGES` leaves the words as they are.
 
-    Returns
-    -------
-    list of (str, (int, int))
+    Returns:
         Written tokens in order, each with the start and end (exclusive) of its words in `words`. The spans are not
         empty, do not overlap and leave nothing out: "twenty", "five", "dollars" become [("$25", (0, 3))].
     """

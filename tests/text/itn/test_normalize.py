@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from num2words import num2words
 
-from fun_asr.text.itn import normalize, normalize_words
+from fun_asr.text.itn import inverse_normalize, inverse_normalize_words
 
 VOCABULARY = """
     one two five nine ten twelve twenty thirty ninety hundred thousand million zero oh point and a half quarter to past
@@ -37,48 +37,51 @@ WORDS = st.sampled_from(VOCABULARY.split())
     ],
 )
 def test_each_token_names_its_words(spoken: str, tokens: list[tuple[str, tuple[int, int]]]) -> None:
-    assert normalize_words(spoken.split()) == tokens
+    assert inverse_normalize_words(spoken.split()) == tokens
 
 
 def test_chinese_words_share_a_token_where_a_number_crosses_them() -> None:
-    tokens = normalize_words(["我", "有", "二十", "五", "个"], "zh")
+    tokens = inverse_normalize_words(["我", "有", "二十", "五", "个"], "zh")
     assert tokens == [("我", (0, 1)), ("有", (1, 2)), ("25", (2, 4)), ("个", (4, 5))]
 
 
 @given(st.lists(WORDS, max_size=9))
 @settings(max_examples=250, deadline=None)
 def test_spans_follow_each_other_and_a_second_pass_changes_nothing(words: list[str]) -> None:
-    tokens = normalize_words(words)
+    tokens = inverse_normalize_words(words)
     assert [start for _, (start, _) in tokens] == [0, *(end for _, (_, end) in tokens)][: len(tokens)]
     assert all(start < end for _, (start, end) in tokens)
     assert (tokens[-1][1][1] if tokens else 0) == len(words)
-    text = normalize(" ".join(words))
+    text = inverse_normalize(" ".join(words))
     assert text == " ".join(token for token, _ in tokens)
-    assert normalize(text) == text
+    assert inverse_normalize(text) == text
 
 
 @given(st.integers(10, 10**15))
 @settings(max_examples=150, deadline=None)
 def test_cardinals_come_back_from_words(value: int) -> None:
     spoken = num2words(value)
-    written = normalize(f"exactly {spoken} of them").removeprefix("exactly ").removesuffix(" of them")
+    written = inverse_normalize(f"exactly {spoken} of them").removeprefix("exactly ").removesuffix(" of them")
     digits, _, scale = written.partition(" ")
     scales = {"": 1, "million": 10**6, "billion": 10**9, "trillion": 10**12, "quadrillion": 10**15}
     assert int(digits.replace(",", "")) * scales[scale] == value
-    assert normalize(f"exactly {spoken.replace('-', ' ').replace(',', '')} of them") == f"exactly {written} of them"
+    assert (
+        inverse_normalize(f"exactly {spoken.replace('-', ' ').replace(',', '')} of them")
+        == f"exactly {written} of them"
+    )
 
 
 @given(st.integers(10, 10**5).filter(lambda value: value % 100 or value > 999))
 @settings(max_examples=100, deadline=None)
 def test_ordinals_come_back_from_words(value: int) -> None:
-    written = normalize(f"the {num2words(value, to='ordinal')} visitor")
+    written = inverse_normalize(f"the {num2words(value, to='ordinal')} visitor")
     assert written == f"the {num2words(value, to='ordinal_num').replace(str(value), f'{value:,}')} visitor"
 
 
 @given(st.integers(1100, 2099).filter(lambda year: year % 100))
 @settings(max_examples=100, deadline=None)
 def test_years_come_back_from_words(year: int) -> None:
-    assert normalize(f"it was built in {num2words(year, to='year')}.") == f"it was built in {year}."
+    assert inverse_normalize(f"it was built in {num2words(year, to='year')}.") == f"it was built in {year}."
 
 
 @pytest.mark.parametrize(
@@ -95,19 +98,22 @@ def test_years_come_back_from_words(year: int) -> None:
     ],
 )
 def test_other_text_and_white_space_stay(text: str) -> None:
-    assert normalize(text) == text
+    assert inverse_normalize(text) == text
 
 
 def test_white_space_around_a_number_stays() -> None:
-    assert normalize("  twenty five  cats\nand thirty dogs\n") == "  25  cats\nand 30 dogs\n"
+    assert inverse_normalize("  twenty five  cats\nand thirty dogs\n") == "  25  cats\nand 30 dogs\n"
 
 
 @pytest.mark.parametrize("language", ["de", None])
 def test_languages_without_rules_stay(language: str | None) -> None:
-    assert normalize("twenty five", language) == "twenty five"
-    assert normalize_words(["twenty", "five"], language) == [("twenty", (0, 1)), ("five", (1, 2))]
+    assert inverse_normalize("twenty five", language) == "twenty five"
+    assert inverse_normalize_words(["twenty", "five"], language) == [("twenty", (0, 1)), ("five", (1, 2))]
 
 
 def test_the_import_needs_nothing_beyond_python() -> None:
-    code = "import sys, fun_asr.text.itn as itn; itn.normalize('twenty'); print({'torch', 'numpy'} & {*sys.modules})"
+    code = (
+        "import sys, fun_asr.text.itn as itn; itn.inverse_normalize('twenty');"
+        "print({'torch', 'numpy'} & {*sys.modules})"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -11,8 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from fun_asr.configuration import load_yaml
 from fun_asr.errors import CheckpointError, ConfigError, ManifestError
-from fun_asr.model.config import load_yaml
 from fun_asr.punctuation.network import Case, Mark, PunctuationNet
 from fun_asr.punctuation.punctuator import Prediction, Punctuator
 from fun_asr.punctuation.wordpiece import SPECIAL_PIECES, WordPieceTokenizer

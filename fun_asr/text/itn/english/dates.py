@@ -145,13 +145,9 @@ def era(sentence: Sentence, i: int) -> Match | None:
 def read_year(sentence: Sentence, i: int, certain: bool) -> tuple[int, int] | None:
     """A year and the index after it.
 
-    Parameters
-    ----------
-    sentence : Sentence
-    i : int
-        Where the year starts.
-    certain : bool
-        Whether what stands before it leaves no doubt that a year follows, as a month does.
+    Arguments:
+        i: where the year starts.
+        certain: whether what stands before it leaves no doubt that a year follows, as a month does.
     """
     read = sentence.reader(i)
     dated = certain or sentence.before(i) in _BEFORE_YEAR

@@ -48,14 +48,10 @@ Reader: TypeAlias = Callable[[int], str]
 class Sentence:
     """The tokens of a line, with what rules ask about them.
 
-    Parameters
-    ----------
-    words : sequence of str
-        Words with their punctuation.
-    splits : callable
-        Whether a lower-case part of a word with hyphens makes it worth splitting.
-    thousands : frozenset of str
-        Words after which a comma does not end a number ("two thousand, five hundred").
+    Arguments:
+        words: words with their punctuation.
+        splits: whether a lower-case part of a word with hyphens makes it worth splitting.
+        thousands: words after which a comma does not end a number ("two thousand, five hundred").
     """
 
     def __init__(self, words: Sequence[str], splits: Callable[[str], bool], thousands: frozenset[str]) -> None:

@@ -5,10 +5,13 @@ import dataclasses
 import pytest
 import torch
 
+from fun_asr.configuration import from_mapping
 from fun_asr.errors import ConfigError
-from fun_asr.model.config import CTCConfig, DecoderConfig, EncoderConfig, ModelConfig, from_mapping
-from fun_asr.model.encoder import length_mask
-from fun_asr.model.fun_asr import FunASR
+from fun_asr.layers.attention import length_mask
+from fun_asr.layers.decoder import DecoderConfig
+from fun_asr.layers.encoder import EncoderConfig
+from fun_asr.models.fun_asr.config import CTCConfig, ModelConfig
+from fun_asr.models.fun_asr.network import FunASR
 
 SMALL = ModelConfig(
     encoder=EncoderConfig(n_mels=16, dim=32, num_layers=2, num_heads=4, ffn_dim=64, conv_dim=24, max_frames=200),

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from fun_asr.kernels import Routing, expert_load, routing_entropy
-from fun_asr.model.decoder import Decoder, DecoderCache
+from fun_asr.layers.cache import DecoderCache
+from fun_asr.layers.decoder import Decoder
 
 
 class LayerRouting:

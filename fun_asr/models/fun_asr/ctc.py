@@ -12,8 +12,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fun_asr.model.config import CTCConfig, EncoderConfig
-from fun_asr.model.encoder import EncoderBlock, length_mask
+from fun_asr.layers.attention import length_mask
+from fun_asr.layers.encoder import EncoderBlock, EncoderConfig
+from fun_asr.models.fun_asr.config import CTCConfig
 
 
 class CTCHead(nn.Module):

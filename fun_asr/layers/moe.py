@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fun_asr.kernels import Routing, expert_load, expert_mlp, load_balancing_loss, route, update_bias, z_loss
-from fun_asr.model.config import DecoderConfig
-from fun_asr.model.encoder import FeedForward
+from fun_asr.layers.feed_forward import FeedForward
 
 
 @dataclass(frozen=True)
@@ -81,15 +80,15 @@ class RoutedExperts(nn.Module):
 
 
 class MoEFeedForward(nn.Module):
-    """Shared expert plus the routed experts' weighted sum."""
+    """Shared expert plus the routed experts' weighted sum; without routed experts, a plain feed-forward."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, dim: int, ffn_dim: int, num_experts: int, num_experts_per_token: int, expert_dim: int) -> None:
         super().__init__()
-        self.shared = FeedForward(config.dim, config.ffn_dim)
+        self.shared = FeedForward(dim, ffn_dim)
         self.router: Router | None = None
-        if config.num_experts:
-            self.router = Router(config.dim, config.num_experts, config.num_experts_per_token)
-            self.experts = RoutedExperts(config.dim, config.num_experts, config.expert_dim)
+        if num_experts:
+            self.router = Router(dim, num_experts, num_experts_per_token)
+            self.experts = RoutedExperts(dim, num_experts, expert_dim)
 
     def forward(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
         """Arguments: x `[..., D]`; counted, bool `[...]`: as for the router. Returns the shape of x."""

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fun_asr.errors import ConfigError
-from fun_asr.model.config import ENCODER_FRAMES_PER_SECOND, DecoderConfig, ModelConfig
-from fun_asr.model.fun_asr import FunASR
+from fun_asr.layers.decoder import DecoderConfig
+from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.models.fun_asr.config import ModelConfig
+from fun_asr.models.fun_asr.load import build_shapes
+from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.weights.int8 import stored_as_int8
-from fun_asr.weights.load import build_shapes
 from fun_asr.weights.precision import ComputeType
 
 # What the names of a part's parameters contain.

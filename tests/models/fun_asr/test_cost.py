@@ -1,4 +1,4 @@
-"""The counts of `fun_asr.weights.cost`: against hand counts, torch's own FLOP counter, and tensors really allocated."""
+"""The counts of `models.fun_asr.cost`: against hand counts, torch's own FLOP counter, and tensors really allocated."""
 
 import dataclasses
 from pathlib import Path
@@ -8,16 +8,17 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from fun_asr.configuration import load_yaml
 from fun_asr.errors import ConfigError
-from fun_asr.model.config import ModelConfig, load_yaml
-from fun_asr.model.decoder import CACHE_STEP
-from fun_asr.model.fun_asr import FunASR
-from fun_asr.weights.cost import count_decode_bytes, count_flops, count_parameters, describe
+from fun_asr.layers.cache import CACHE_STEP
+from fun_asr.models.fun_asr.config import ModelConfig
+from fun_asr.models.fun_asr.cost import count_decode_bytes, count_flops, count_parameters, describe
+from fun_asr.models.fun_asr.load import build_shapes
+from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.weights.directory import load_stored, save_model
-from fun_asr.weights.load import build_shapes
 from fun_asr.weights.precision import ComputeType
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 MODEL_CONFIGS = sorted(CONFIGS.glob("fun-asr-*.yaml"))
 TEST = load_yaml(ModelConfig, CONFIGS / "fun-asr-test.yaml")
 LARGE = load_yaml(ModelConfig, CONFIGS / "fun-asr-30b-a3b.yaml")

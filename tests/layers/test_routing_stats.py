@@ -12,12 +12,12 @@ from torch import Tensor
 from fun_asr import Transcriber, load_model
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.decoding.generate import TOKENS_PER_SECOND, GenerateOptions, Hypothesis, generate
-from fun_asr.model.config import ENCODER_FRAMES_PER_SECOND
-from fun_asr.model.decoder import Decoder
-from fun_asr.model.routing_stats import LayerRouting, collect_routing
+from fun_asr.layers.decoder import Decoder
+from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.layers.routing_stats import LayerRouting, collect_routing
+from fun_asr.models.fun_asr.load import load_network
 from fun_asr.text.tokenizer import Tokenizer
 from fun_asr.weights.directory import TOKENIZER_FILE
-from fun_asr.weights.load import load_network
 from fun_asr.weights.precision import ComputeType
 
 EXPERTS, CHOSEN = 4, 2
@@ -26,7 +26,9 @@ LENGTHS = [60, 11, 35, 4, 52]
 
 @pytest.fixture(params=["float32", "int8"])
 def decoder(request: pytest.FixtureRequest, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Decoder:
-    monkeypatch.setattr("fun_asr.weights.load.bfloat16_is_fast", lambda device: False)  # float32 on every machine
+    monkeypatch.setattr(
+        "fun_asr.models.fun_asr.load.bfloat16_is_fast", lambda device: False
+    )  # float32 on every machine
     decoder = load_network(tiny_model_dir, torch.device("cpu"), ComputeType(request.param)).decoder
     draw = torch.Generator().manual_seed(2)
     for router in decoder.routers():

@@ -8,14 +8,35 @@ Sources: Radford et al. 2022 (Whisper: stem, attention, feed-forward), Gulati et
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fun_asr.model.config import EncoderConfig
+from fun_asr.layers.attention import SelfAttention, length_mask
+from fun_asr.layers.feed_forward import FeedForward
 
-QUERIES_AT_ONCE = 512  # on the CPU: the scores of 30 s are 36 MB, twice
+ENCODER_FRAMES_PER_SECOND = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """Sizes of the conformer-style encoder."""
+
+    n_mels: int = 80
+    """Log-mel bins of the input."""
+    dim: int = 512
+    """Width of the residual stream."""
+    num_layers: int = 6
+    num_heads: int = 8
+    ffn_dim: int = 2048
+    conv_dim: int = 256
+    """Width of the convolution module."""
+    conv_kernel: int = 15
+    """Frames (20 ms each) that the depth-wise convolution of each block spans; 0 leaves the module out."""
+    max_frames: int = 1500
+    """Longest input in encoder frames: 1500 are 30 s."""
 
 
 def sinusoids(length: int, dim: int, max_timescale: float = 10_000.0) -> Tensor:
@@ -24,52 +45,6 @@ def sinusoids(length: int, dim: int, max_timescale: float = 10_000.0) -> Tensor:
     rates = torch.exp(-math.log(max_timescale) / (dim // 2 - 1) * torch.arange(dim // 2, device="cpu"))
     angles = torch.arange(length, device="cpu")[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)
-
-
-def length_mask(lengths_B: Tensor, frames: int) -> Tensor | None:
-    """True for the valid frames, bool `[B, frames]`; None when every utterance fills them, so nothing needs masking."""
-    if int(lengths_B.min()) >= frames:
-        return None
-    return torch.arange(frames, device=lengths_B.device) < lengths_B[:, None]
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention over the valid frames."""
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.out = nn.Linear(dim, dim)
-
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        B, L, D = x.shape
-        qkv = self.qkv(x)
-        if qkv.dtype is torch.bfloat16 and qkv.device.type == "cpu" and not torch.is_grad_enabled():
-            return self.out(self._attend_each(qkv, mask))  # type: ignore[no-any-return]
-        q, k, v = qkv.view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # [B, H, L, D / H] each
-        keys = None if mask is None else mask[:, None, None, :]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
-        return self.out(y.transpose(1, 2).reshape(B, L, D))  # type: ignore[no-any-return]
-
-    def _attend_each(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
-        """Two plain products an utterance: two thirds of the time of torch's fused CPU kernel, and none for padding.
-
-        Arguments:
-            qkv: `[B, L, 3 * D]` bfloat16.
-
-        Returns:
-            `[B, L, D]`, zero where the mask is False.
-        """
-        B, L, _ = qkv.shape
-        H = self.num_heads
-        y = qkv.new_zeros(B, L, H, qkv.shape[-1] // (3 * H))
-        for b, length in enumerate([L] * B if mask is None else mask.sum(dim=1).tolist()):
-            q, k, v = qkv[b, :length].view(length, 3, H, -1).permute(1, 2, 0, 3).contiguous()  # [H, length, D / H] each
-            for part, into in zip(q.split(QUERIES_AT_ONCE, dim=1), y[b, :length].split(QUERIES_AT_ONCE), strict=True):
-                scores = torch.bmm(part * q.shape[-1] ** -0.5, k.transpose(1, 2))
-                into.copy_(torch.bmm(scores.softmax(dim=-1), v).transpose(0, 1))
-        return y.flatten(2)
 
 
 class ConvModule(nn.Module):
@@ -92,19 +67,6 @@ class ConvModule(nn.Module):
         # [B, L, width] seen as a channels-last picture of height 1: the fast depth-wise path, and no copy.
         y = self.depthwise(y.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
         return self.out(F.silu(self.depthwise_norm(y)))  # type: ignore[no-any-return]
-
-
-class FeedForward(nn.Module):
-    """Two linear layers with a GELU between."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.up = nn.Linear(dim, hidden)
-        self.activation: nn.Module = nn.GELU()
-        self.down = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.activation(self.up(x)))  # type: ignore[no-any-return]
 
 
 class EncoderBlock(nn.Module):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from fun_asr.model.config import ModelConfig
-from fun_asr.model.ctc import CTCHead
-from fun_asr.model.decoder import Decoder
-from fun_asr.model.encoder import Encoder
+from fun_asr.layers.decoder import Decoder
+from fun_asr.layers.encoder import Encoder
+from fun_asr.models.fun_asr.config import ModelConfig
+from fun_asr.models.fun_asr.ctc import CTCHead
 
 
 class FunASR(nn.Module):

@@ -1,0 +1,132 @@
+"""Multi-head attention: over all frames, over the tokens so far, and to an encoder's output.
+
+Shapes: B utterances, W hypotheses per utterance (1 in greedy search), R = B * W rows, S tokens, L encoder frames,
+D width, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fun_asr.layers.cache import DecoderCache
+
+QUERIES_AT_ONCE = 512  # on the CPU: the scores of 30 s are 36 MB, twice
+FEW_QUERIES = 16
+
+
+def length_mask(lengths_B: Tensor, frames: int) -> Tensor | None:
+    """True for the valid frames, bool `[B, frames]`; None when every utterance fills them, so nothing needs masking."""
+    if int(lengths_B.min()) >= frames:
+        return None
+    return torch.arange(frames, device=lengths_B.device) < lengths_B[:, None]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over the valid frames."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        B, L, D = x.shape
+        qkv = self.qkv(x)
+        if qkv.dtype is torch.bfloat16 and qkv.device.type == "cpu" and not torch.is_grad_enabled():
+            return self.out(self._attend_each(qkv, mask))  # type: ignore[no-any-return]
+        q, k, v = qkv.view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # [B, H, L, D / H] each
+        keys = None if mask is None else mask[:, None, None, :]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
+        return self.out(y.transpose(1, 2).reshape(B, L, D))  # type: ignore[no-any-return]
+
+    def _attend_each(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """Two plain products an utterance: two thirds of the time of torch's fused CPU kernel, and none for padding.
+
+        Arguments:
+            qkv: `[B, L, 3 * D]` bfloat16.
+
+        Returns:
+            `[B, L, D]`, zero where the mask is False.
+        """
+        B, L, _ = qkv.shape
+        H = self.num_heads
+        y = qkv.new_zeros(B, L, H, qkv.shape[-1] // (3 * H))
+        for b, length in enumerate([L] * B if mask is None else mask.sum(dim=1).tolist()):
+            q, k, v = qkv[b, :length].view(length, 3, H, -1).permute(1, 2, 0, 3).contiguous()  # [H, length, D / H] each
+            for part, into in zip(q.split(QUERIES_AT_ONCE, dim=1), y[b, :length].split(QUERIES_AT_ONCE), strict=True):
+                scores = torch.bmm(part * q.shape[-1] ** -0.5, k.transpose(1, 2))
+                into.copy_(torch.bmm(scores.softmax(dim=-1), v).transpose(0, 1))
+        return y.flatten(2)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
+    """Softmax attention of queries `[B, H, Q, D / H]` to keys and values `[B, H, L, D / H]`, in the dtype of the keys.
+
+    Arguments:
+        mask: broadcastable to `[B, H, Q, L]`: False or minus infinity where a query must not look; None for nowhere.
+        causal: query i looks at keys 0 to i.
+    """
+    q = q.to(k.dtype)
+    # Of few queries torch's fused CPU kernel makes two to four times the work that two plain products are.
+    if q.device.type != "cpu" or q.shape[2] > FEW_QUERIES or causal or torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(2, 3)).float()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else scores + mask
+    return torch.matmul(scores.softmax(dim=-1).to(v.dtype), v)
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention to the tokens so far."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, cache: DecoderCache | None = None, layer: int = 0) -> Tensor:
+        R, S, D = x.shape
+        q, k, v = self.qkv(x).view(R, S, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        if cache is not None:
+            k, v = cache.append(layer, k, v)
+        if S > 1 and k.shape[2] != S:
+            raise ValueError("several tokens at once are decoded only at the start of a sequence")
+        y = attend(q, k, v, causal=S > 1)
+        return self.out(y.transpose(1, 2).reshape(R, S, D))  # type: ignore[no-any-return]
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention to the encoder's output."""
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def keys_values(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        """`[B, L, D]` to keys and values `[B, H, L, D / H]`."""
+        B, L, _ = encoded.shape
+        keys, values = self.kv(encoded).view(B, L, 2, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        return keys, values
+
+    def forward(
+        self, x: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, cache: DecoderCache | None = None
+    ) -> Tensor:
+        # The W hypotheses of an utterance read the same keys: they are laid out as more queries of one row.
+        S, D = x.shape[1:]
+        B = len(keys)
+        q = self.q(x)
+        places = None if cache is None else cache.places
+        if cache is not None and places is not None:
+            q = q.new_zeros(B * cache.width, S, D).index_copy_(0, places, q)
+        q = q.view(B, -1, self.num_heads, D // self.num_heads).transpose(1, 2)  # [B, H, W * S, D / H]
+        y = attend(q, keys, values, mask).transpose(1, 2).reshape(-1, S, D)
+        if places is not None:
+            y = y.index_select(0, places)
+        return self.out(y)  # type: ignore[no-any-return]

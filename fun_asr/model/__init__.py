@@ -1,1 +1,0 @@
-"""The recogniser's network: encoder, CTC head and mixture-of-experts decoder."""

@@ -1,0 +1,1 @@
+"""Model families, a folder each: configuration, network, weights."""
