@@ -122,6 +122,10 @@ class Journal:
         self._append({"event": "done", "file": [*key, name], "outputs": dict(outputs), "seconds": round(seconds, 3)})
         self._done(key, name, outputs)
 
+    def model(self, info: Mapping[str, Any]) -> None:
+        """Note what transcribes from here on, for whoever reads the journal."""
+        self._append({"event": "model", "model": dict(info)})
+
     def failed(self, key: Key, name: str, cause: str) -> None:
         """Note that a recording has no transcript, and why."""
         self._append({"event": "failed", "file": [*key, name], "cause": cause})
@@ -177,7 +181,7 @@ class Journal:
             self._restart()
         elif event == "begin":
             self._begin([(Key(*file[:4]), file[4]) for file in record["files"]])
-        else:
+        elif event != "model":
             *key, name = record["file"]
             if event == "done":
                 self._done(Key(*key), name, record["outputs"])

@@ -22,7 +22,7 @@ from fun_asr.errors import AudioDecodeError, FunASRError
 from fun_asr.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, write_atomically
 from fun_asr.inputs.discover import output_names
 from fun_asr.inputs.sources import Recording
-from fun_asr.transcript import Result, Transcript, TranscriptionFailure
+from fun_asr.transcript import ModelInfo, Result, Transcript, TranscriptionFailure
 from fun_asr.writers.base import Writer
 
 __all__ = ["BatchObserver", "BatchRun", "Failure", "Summary", "describe", "hash_config"]
@@ -167,6 +167,7 @@ class BatchRun:
         self._begun: list[Shard] = []
         self._waiting: deque[Shard] = deque()
         self._results: dict[int, int] = {}  # work -> results received
+        self._model: ModelInfo | None = None  # the one last noted
         # The same in every run: what a kill left is used up by the recording that it was written for.
         digest = hashlib.sha256(os.fsencode(os.path.abspath(self.output_dir))).hexdigest()[:8]
         self._temporary = f"{TEMPORARY_PREFIX}{digest}{TEMPORARY_SUFFIX}"
@@ -282,6 +283,9 @@ class BatchRun:
                 write_atomically(place, content, self._temporary)
                 outputs[name] = len(content)
             place = self.output_dir
+            if result.model is not None and result.model != self._model:
+                self.journal.model(result.model.to_dict())
+                self._model = result.model
             self.journal.done(task.key, task.name, outputs, result.duration)
         except OSError as error:
             self._fail_to_write(task, place, error)

@@ -76,6 +76,27 @@ def test_the_second_run_does_nothing_and_says_so(run, tree: Path, tmp_path: Path
     assert "4 transcribed" in run(tree, "-o", tmp_path / "out", "--decoding", "ctc").stderr
 
 
+def test_json_and_the_journal_say_what_transcribed(run, tree: Path, tmp_path: Path) -> None:
+    run(tree, "-o", tmp_path / "out", "-f", "json", "--compute_type", "float32")
+    records = [json.loads(line) for line in (tmp_path / "out" / JOURNAL_FILE).read_text().splitlines()]
+    (noted,) = (record["model"] for record in records if record["event"] == "model")
+    assert noted["family"] == "fun_asr"
+    assert noted["arithmetic"] == {"encoder": "float32", "ctc": "float32", "decoder": "float32"}
+    assert json.loads((tmp_path / "out/sub/one.json").read_text())["model"] == noted
+
+
+def test_another_punctuation_model_is_another_transcript(
+    run, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "punctuation"
+    other.mkdir()
+    (other / "model.safetensors").write_bytes(b"trained again")
+    run(tree, "-o", tmp_path / "out")
+    assert "4 done before" in run(tree, "-o", tmp_path / "out").stderr
+    monkeypatch.setattr("fun_asr.batch.engine.BUNDLED_PUNCTUATION", other)
+    assert "4 transcribed" in run(tree, "-o", tmp_path / "out").stderr
+
+
 def test_other_hotwords_are_another_transcript(run, tree: Path, tmp_path: Path) -> None:
     """By what the file says, not by its name."""
     names = tmp_path / "names"

@@ -66,6 +66,12 @@ def test_json_is_one_object_a_line(run, two) -> None:
     assert objects[0]["segments"][0].keys() >= {"start", "end", "text"}
 
 
+def test_debug_says_what_the_model_computes_with(run, two) -> None:
+    result = run(two[0], "--debug", "--compute_type", "float32")
+    assert result.stderr.startswith("fun-asr: fun_asr on cpu: encoder float32, ctc float32, decoder float32")
+    assert "float32" not in run(two[0]).stderr
+
+
 def test_files_go_to_the_output_folder_and_nothing_to_stdout(run, two, tmp_path: Path) -> None:
     write(tmp_path / "in" / "sub" / "b.wav")
     write(tmp_path / "in" / "b.flac")
