@@ -1,4 +1,4 @@
-"""Augmentation of waveforms (speed, noise, telephone band, level) and of log-mel features (SpecAugment)."""
+"""Augmentation of waveforms (speed, room, noise, telephone band, level) and of log-mel features (SpecAugment)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,10 @@ class AugmentConfig:
     snr_db_max: float = 25.0
     telephone_probability: float = 0.08
     """Chance of a pass through an 8 kHz sampling rate."""
+    room_probability: float = 0.0
+    """Chance of a made-up room's echo."""
+    room_seconds_max: float = 0.5
+    """Longest time in which its echo falls by 60 dB."""
     gain_db: float = 6.0
     """The level moves by up to this much either way."""
     freq_masks: int = 2
@@ -35,10 +39,12 @@ class AugmentConfig:
 
 
 def augment_wave(wave: Wave, noises: Sequence[Wave], config: AugmentConfig, rng: np.random.Generator) -> Wave:
-    """Speed, noise, telephone band and level of one utterance, float32 `[samples]` at 16 kHz."""
+    """Speed, room, noise, telephone band and level of one utterance, float32 `[samples]` at 16 kHz."""
     speed = float(rng.choice(config.speeds))
     if speed != 1.0:
         wave = soxr.resample(wave, 16_000 * speed, 16_000, quality="MQ")
+    if config.room_probability and rng.random() < config.room_probability:
+        wave = reverberate(wave, rng.uniform(0.1, config.room_seconds_max), rng.uniform(0.0, 12.0), rng)
     if noises and rng.random() < config.noise_probability:
         noise = noises[int(rng.integers(len(noises)))]
         start = int(rng.integers(max(1, len(noise) - len(wave))))
@@ -49,6 +55,26 @@ def augment_wave(wave: Wave, noises: Sequence[Wave], config: AugmentConfig, rng:
     gain = 10 ** (rng.uniform(-config.gain_db, config.gain_db) / 20)
     louder: Wave = np.clip(wave * gain, -1.0, 1.0).astype(np.float32)
     return louder
+
+
+def reverberate(wave: Wave, seconds: float, direct_db: float, rng: np.random.Generator) -> Wave:
+    """The sound with a room's echo: noise that decays exponentially (Moorer 1979), at the same level and place.
+
+    Arguments:
+        wave: float32 `[samples]` at 16 kHz.
+        seconds: in which the echo falls by 60 dB.
+        direct_db: energy of the direct sound by that of the echo.
+        rng: draws the room.
+    """
+    time = np.arange(1, round(seconds * 16_000)) / 16_000
+    echo = rng.standard_normal(len(time)) * 10 ** (-3 * time / seconds)
+    echo *= 10 ** (-direct_db / 20) / np.sqrt(np.sum(echo**2))
+    response = np.concatenate([[1.0], echo])
+    size = 1 << (len(wave) + len(response) - 1).bit_length()
+    heard = np.fft.irfft(np.fft.rfft(wave, size) * np.fft.rfft(response, size), size)[: len(wave)]
+    level = np.sqrt(np.mean(wave**2) / max(float(np.mean(heard**2)), 1e-12))
+    echoing: Wave = (heard * level).astype(np.float32)
+    return echoing
 
 
 def mix(wave: Wave, noise: Wave, snr_db: float) -> Wave:
