@@ -260,8 +260,8 @@ class Collator:
                 continue
             if self.augment is not None:
                 # A teacher has heard it at its own speed.
-                still = {} if utterance.teaching is None else {"speeds": (1.0,)}
-                wave = augment_wave(wave, self.noises, dataclasses.replace(self.augment, **still), rng)
+                speeds = self.augment.speeds if utterance.teaching is None else (1.0,)
+                wave = augment_wave(wave, self.noises, dataclasses.replace(self.augment, speeds=speeds), rng)
             if 0 < len(wave) <= self.max_samples:
                 waves.append(wave)
                 kept.append(utterance)
