@@ -12,6 +12,8 @@ import torch
 import yaml
 
 from fun_asr.audio.features import log_mel
+from fun_asr.decoding.generate import GenerateOptions, generate
+from fun_asr.decoding.guard import cut_loops
 from fun_asr.errors import CheckpointError, ManifestError
 from fun_asr.model.checkpoint import load_config, load_stored, save_model
 from fun_asr.model.config import load_yaml
@@ -216,15 +218,22 @@ def test_windows_join_utterances_of_a_language(corpus: Path, tiny_model_dir: Pat
 def test_without_a_text_the_teacher_writes_its_own(corpus: Path, tiny_model_dir: Path) -> None:
     rows = [dataclasses.replace(row, text="", written="") for row in read_manifest(corpus / "train.jsonl")]
     teacher = Teacher(tiny_model_dir, ComputeType.FLOAT32, padded=False, top=5)
-    for row, answer in zip(rows, teacher.teach(rows), strict=True):
-        if answer is None:  # a loop
-            continue
-        text, teaching = answer
-        prompt = teacher.tokenizer.prompt(row.language)
-        assert text
-        assert teaching.tokens_S.tolist()[: len(prompt)] == prompt
-        # Greedy: each token is what the teacher finds likeliest there, captions and special tokens aside.
-        assert teaching.ids_PK.shape[1] == 5
+    network, tokenizer = teacher.network, teacher.tokenizer
+    with torch.no_grad():
+        network.decoder.embedding.weight[tokenizer.eot] *= 5.0  # or no text would come to its end
+    answers = teacher.teach(rows)
+    for row, answer in zip(rows, answers, strict=True):
+        memory, lengths_B = network.encode(*log_mel([load_wave(row)]))
+        options = GenerateOptions(suppress=tokenizer.captions)
+        (greedy,) = generate(network.decoder, memory, lengths_B, tokenizer, [row.language], options)
+        if answer is None:
+            assert not greedy.complete or cut_loops(greedy.tokens)[1] or not tokenizer.decode(greedy.tokens)
+        else:
+            text, teaching = answer
+            assert text == tokenizer.decode(greedy.tokens)
+            assert teaching.tokens_S.tolist() == tokenizer.prompt(row.language) + tokenizer.encode(text)
+            assert teaching.ids_PK.shape[1] == 5
+    assert any(answer is not None for answer in answers)
 
 
 def test_frames_alone_leave_the_decoder_and_the_ctc_head_alone(
