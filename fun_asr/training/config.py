@@ -17,11 +17,12 @@ class Source:
     manifest: str
     weight: float = 1.0
     targets: str = "both"
-    """both, or ctc: the manifest's text is spoken form only, so the decoder, which writes formatted text, skips it."""
+    """both; ctc: the manifest's text is spoken form only, so the decoder, which writes formatted text, skips it; or
+    teacher: its text is no target at all, only what the teacher says along it."""
 
     def __post_init__(self) -> None:
-        if self.targets not in ("both", "ctc"):
-            raise ConfigError(f"targets: expected both or ctc, got {self.targets!r}")
+        if self.targets not in ("both", "ctc", "teacher"):
+            raise ConfigError(f"targets: expected both, ctc or teacher, got {self.targets!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,16 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistilConfig:
+    """What the teacher weighs beside the labels, on the utterances of manifests that bin/teach made."""
+
+    frames_weight: float = 1.0
+    """Of the distance between encoder outputs: the part of the teacher's variance that is missed."""
+    tokens_weight: float = 1.0
+    """Of the KL divergence of the next token's distribution, in nats a token."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run; relative paths are relative to the YAML file."""
 
@@ -71,6 +82,7 @@ class TrainConfig:
     """Part of the utterances that are joined in twos and threes: after single sentences only, a decoder stops early."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    distil: DistilConfig = field(default_factory=DistilConfig)
     ctc_weight: float = 0.3
     """Of the CTC loss beside the decoder's; 0 keeps it from the encoder, which an untrained head harms."""
     ctc_replay: int = 0

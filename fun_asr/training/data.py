@@ -7,9 +7,10 @@ import dataclasses
 import json
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from torch import Tensor
 
 from fun_asr.audio.decode import SAMPLE_RATE, decode
 from fun_asr.audio.features import log_mel
-from fun_asr.errors import FunASRError, ManifestError
+from fun_asr.errors import CheckpointError, FunASRError, ManifestError
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
 from fun_asr.training.acoustics import Wave
 from fun_asr.training.augment import AugmentConfig, augment_wave, spec_augment
+from fun_asr.training.teaching import Teaching, TeachingBatch, TeachingEntry, load_teaching, stack
 
 JOINED_SECONDS = 20.0
 
@@ -40,11 +42,16 @@ class Utterance:
     written: str
     """Formatted form: the decoder's target."""
     trains_decoder: bool = True
+    """Whether `written` is a target of the decoder."""
+    trains_ctc: bool = True
+    """Whether `text` is a target of the CTC head."""
     language: str = "en"
     offset: float = 0.0
     """Seconds into the file."""
     parts: tuple[Utterance, ...] = ()
     """Utterances that follow each other in this one, which then has no audio file of its own."""
+    teaching: TeachingEntry | None = None
+    """What a teacher says of it, along `written`."""
 
 
 def join(parts: Sequence[Utterance]) -> Utterance:
@@ -77,6 +84,7 @@ def read_manifest(path: Path) -> list[Utterance]:
                     language = language_code(str(row.get("language") or "en"))
                     if language is None:
                         raise ValueError(f"unknown language {row['language']!r}")
+                    entry = row.get("teacher")
                     utterances.append(
                         Utterance(
                             audio_filepath=path.parent / row["audio_filepath"],
@@ -85,6 +93,8 @@ def read_manifest(path: Path) -> list[Utterance]:
                             written=str(row.get("written") or text),
                             language=language,
                             offset=float(row.get("offset", 0.0)),
+                            parts=tuple(_part(part, path.parent, language) for part in row.get("parts", ())),
+                            teaching=None if entry is None else TeachingEntry.parse(entry, path.parent),
                         )
                     )
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -94,6 +104,18 @@ def read_manifest(path: Path) -> list[Utterance]:
     if not utterances:
         raise ManifestError(f"{path}: no utterances")
     return utterances
+
+
+def _part(row: Mapping[str, Any], folder: Path, language: str) -> Utterance:
+    """One of the sounds that follow each other in a line's utterance; the line has their text."""
+    return Utterance(
+        audio_filepath=folder / row["audio_filepath"],
+        duration=float(row["duration"]),
+        text="",
+        written="",
+        language=language,
+        offset=float(row.get("offset", 0.0)),
+    )
 
 
 def load_wave(utterance: Utterance) -> Wave:
@@ -129,6 +151,8 @@ class Batch:
     """True for the utterances that have a CTC target, bool `[B]`."""
     seconds: float
     """Audio in the batch, padding left out."""
+    teaching: TeachingBatch | None = None
+    """What a teacher says of it."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its network inputs on `device`."""
@@ -136,7 +160,8 @@ class Batch:
             name: getattr(self, name).to(device)
             for name in ("features", "lengths_B", "tokens_BS", "labels_BS", "ctc_rows")
         }
-        return dataclasses.replace(self, **moved)
+        teaching = None if self.teaching is None else self.teaching.to(device)
+        return dataclasses.replace(self, **moved, teaching=teaching)
 
 
 def plan_epoch(
@@ -190,7 +215,8 @@ def _joined(utterances: Sequence[Utterance], part: float, rng: np.random.Generat
             sum(u.duration for u in group) + utterance.duration <= JOINED_SECONDS
             and utterance.language == group[0].language
         )
-        if wanted and fits and utterance.trains_decoder and utterance.text and utterance.written:
+        whole = utterance.trains_decoder and utterance.text and utterance.written and utterance.teaching is None
+        if wanted and fits and whole:
             group.append(utterance)
             if len(group) == wanted:
                 kept.append(join(group))
@@ -235,7 +261,10 @@ class Collator:
             except FunASRError:
                 continue
             if self.augment is not None:
-                wave = augment_wave(wave, self.noises, self.augment, rng, self.rooms)
+                # A teacher has heard it at its own speed.
+                speeds = self.augment.speeds if utterance.teaching is None else (1.0,)
+                chosen = dataclasses.replace(self.augment, speeds=speeds)
+                wave = augment_wave(wave, self.noises, chosen, rng, self.rooms)
             if 0 < len(wave) <= self.max_samples:
                 waves.append(wave)
                 kept.append(utterance)
@@ -244,7 +273,7 @@ class Collator:
         features, lengths_B = log_mel(waves, n_mels=self.n_mels)
         if self.augment is not None:
             spec_augment(features, lengths_B.tolist(), self.augment, rng)
-        inputs, labels = [], []
+        inputs, labels, teachings = [], [], []
         for utterance in kept:
             prompt = self.tokenizer.prompt(utterance.language)
             written = self.tokenizer.encode(utterance.written)[: self.max_tokens - len(prompt)]
@@ -253,15 +282,33 @@ class Collator:
             if self.train_language and written:  # noise is in no language
                 target[0] = prompt[1]
             labels.append(torch.tensor(target if utterance.trains_decoder else [IGNORED] * len(target)))
+            teachings.append(_teaching(utterance, inputs[-1]))
+        tokens_BS = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=self.tokenizer.eot)
+        prompts = [len(self.tokenizer.prompt(utterance.language)) for utterance in kept]
         return Batch(
             features=features,
             lengths_B=lengths_B,
-            tokens_BS=torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=self.tokenizer.eot),
+            tokens_BS=tokens_BS,
             labels_BS=torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORED),
             ctc_labels=[torch.tensor(self.ctc_tokenizer.encode(u.text), dtype=torch.int64) for u in kept],
-            ctc_rows=torch.tensor([bool(u.text) or not u.written for u in kept]),
+            ctc_rows=torch.tensor([u.trains_ctc and (bool(u.text) or not u.written) for u in kept]),
             seconds=sum(len(wave) for wave in waves) / SAMPLE_RATE,
+            teaching=stack(teachings, -(-features.shape[-1] // 2), tokens_BS.shape[1], prompts),
         )
+
+
+def _teaching(utterance: Utterance, tokens_S: Tensor) -> Teaching | None:
+    """What a teacher says of an utterance along its decoder inputs."""
+    if utterance.teaching is None:
+        return None
+    teaching = load_teaching(utterance.teaching)
+    if len(teaching.tokens_S) and teaching.tokens_S.tolist() != tokens_S.tolist():
+        entry = utterance.teaching
+        raise CheckpointError(
+            f"{entry.path}: teaching {entry.number} is along other tokens than the utterance's; make the cache again "
+            "with the model's tokenizer"
+        )
+    return teaching
 
 
 class Loader:

@@ -1,4 +1,7 @@
-"""The joint loss: the decoder's cross-entropy and CTC (Watanabe et al. 2017)."""
+"""The joint loss: the decoder's cross-entropy and CTC (Watanabe et al. 2017), and distillation (Hinton et al. 2015).
+
+Shapes: N tokens, K of them kept by the teacher, V vocabulary, R utterances, L encoder frames (20 ms), D width.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from fun_asr.models.fun_asr.ctc import CTCHead
 from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.training.data import IGNORED, Batch
 
+LEAST_REST = 1e-5
+"""Probability of the tokens that a teacher did not keep: below it, float32 has no sums."""
+
 
 @dataclass(frozen=True)
 class Losses:
@@ -27,6 +33,10 @@ class Losses:
     """Load-balancing loss, a mean over the routers."""
     z: Tensor
     """Router z-loss, likewise."""
+    frames: Tensor
+    """Part of the variance of the teacher's encoder outputs that is missed."""
+    tokens: Tensor
+    """KL divergence from the teacher's next tokens."""
     total: Tensor
     encoded: Tensor
     """`[B, L, D]`."""
@@ -41,27 +51,60 @@ def joint_loss(
     label_smoothing: float = 0.0,
     balance_weight: float = 0.0,
     z_weight: float = 0.0,
+    frames_weight: float = 0.0,
+    tokens_weight: float = 0.0,
 ) -> Losses:
-    """Decoder cross-entropy plus the weighted CTC and router losses, each a mean over its tokens."""
+    """Decoder cross-entropy plus the weighted CTC, router and distillation losses, each a mean over its tokens."""
     encoded, lengths_B = model.encode(batch.features, batch.lengths_B)
     mask = length_mask(lengths_B, encoded.shape[1])
     trained = batch.labels_BS != IGNORED
-    decoder = ctc = balance = z = encoded.new_zeros((), dtype=torch.float32)
-    if bool(trained.any()):
-        hidden = model.decoder(batch.tokens_BS, encoded, mask, trained)
+    teaching = batch.teaching
+    taught = torch.zeros_like(trained) if teaching is None else teaching.positions_BS
+    asked = trained | taught
+    decoder = ctc = balance = z = frames = tokens = encoded.new_zeros((), dtype=torch.float32)
+    if teaching is not None:
+        rows = teaching.rows_B
+        frames = frames_loss(encoded[rows], lengths_B[rows], teaching.frames_RLD)
+    if bool(asked.any()):
+        hidden = model.decoder(batch.tokens_BS, encoded, mask, asked)
         observed = [router.losses for router in model.decoder.routers() if router.losses is not None]
         if observed:
             balance = torch.stack([losses.balance for losses in observed]).mean()
             z = torch.stack([losses.z for losses in observed]).mean()
         # The vocabulary is wide: logits are computed only where there is a label.
-        logits = model.decoder.embedding.logits(hidden[trained]).float()
-        decoder = F.cross_entropy(logits, batch.labels_BS[trained], label_smoothing=label_smoothing)
+        logits = model.decoder.embedding.logits(hidden[asked]).float()
+        if bool(trained.any()):
+            labels_N = batch.labels_BS[asked]  # IGNORED where only the teacher was asked
+            decoder = F.cross_entropy(logits, labels_N, ignore_index=IGNORED, label_smoothing=label_smoothing)
+        if teaching is not None and bool(taught.any()):
+            tokens = tokens_loss(logits[taught[asked]], teaching.ids_NK, teaching.log_probs_NK)
     if bool(batch.ctc_rows.any()):
         labels = [label for label, row in zip(batch.ctc_labels, batch.ctc_rows.tolist(), strict=True) if row]
         with torch.set_grad_enabled(torch.is_grad_enabled() and ctc_weight > 0):
             ctc = ctc_loss(model.ctc, encoded[batch.ctc_rows], lengths_B[batch.ctc_rows], labels)
     total = decoder + ctc_weight * ctc + balance_weight * balance + z_weight * z
-    return Losses(decoder, ctc, balance, z, total, encoded, lengths_B)
+    total = total + frames_weight * frames + tokens_weight * tokens
+    return Losses(decoder, ctc, balance, z, frames, tokens, total, encoded, lengths_B)
+
+
+def frames_loss(encoded_RLD: Tensor, lengths_R: Tensor, frames_RLD: Tensor) -> Tensor:
+    """Mean squared error of the valid frames, each channel by the teacher's variance in it, so that all count alike."""
+    valid = torch.arange(encoded_RLD.shape[1], device=encoded_RLD.device) < lengths_R[:, None]
+    heard, wanted = encoded_RLD[valid].float(), frames_RLD[valid].float()
+    variance_D = wanted.var(dim=0, correction=0)
+    # A channel in which a short batch hardly moves must not outweigh all others.
+    variance_D = variance_D.clamp(min=0.01 * float(variance_D.mean()))
+    return ((heard - wanted).square().mean(dim=0) / variance_D).mean()
+
+
+def tokens_loss(logits_NV: Tensor, ids_NK: Tensor, log_probs_NK: Tensor) -> Tensor:
+    """KL divergence from the teacher's next tokens, in nats; those that it did not keep count as one."""
+    kept_NK = logits_NV.log_softmax(dim=-1).gather(1, ids_NK)
+    probs_NK = log_probs_NK.exp()
+    rest_N = (1 - probs_NK.sum(dim=1)).clamp(min=LEAST_REST)
+    own_rest_N = (1 - kept_NK.exp().sum(dim=1)).clamp(min=LEAST_REST)
+    kept_N = (probs_NK * (log_probs_NK - kept_NK)).sum(dim=1)
+    return (kept_N + rest_N * (rest_N.log() - own_rest_N.log())).mean()
 
 
 def ctc_loss(head: CTCHead, encoded: Tensor, lengths_B: Tensor, labels: Sequence[Tensor]) -> Tensor:

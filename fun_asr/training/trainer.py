@@ -68,6 +68,7 @@ class Trainer:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model.to(self.device)
         self.sources = [(_read_source(base, source), source.weight) for source in config.train]
+        self.taught = any(u.teaching is not None for utterances, _ in self.sources for u in utterances)
         self.dev = {Path(d.manifest).stem: _spread(read_manifest(base / d.manifest), d.utterances) for d in config.dev}
         noises = _read_waves(base / config.noise_dir) if config.noise_dir else []
         rooms = _read_waves(base / config.room_dir) if config.room_dir else []
@@ -96,7 +97,7 @@ class Trainer:
         self.model.train()
         began = saved = time.monotonic()
         seconds_before = self.seconds
-        recent: list[tuple[float, float]] = []
+        recent: list[dict[str, float]] = []
         for batch in self._batches():
             self._set_learning_rates()
             losses = self._train_step(batch)
@@ -126,7 +127,7 @@ class Trainer:
                 yield batch
             self.epoch, self.position = self.epoch + 1, 0
 
-    def _train_step(self, batch: Batch) -> tuple[float, float]:
+    def _train_step(self, batch: Batch) -> dict[str, float]:
         batch = batch.to(self.device)
         with self._autocast():
             losses = joint_loss(
@@ -136,6 +137,8 @@ class Trainer:
                 label_smoothing=self.config.label_smoothing,
                 balance_weight=self.config.balance_loss_weight,
                 z_weight=self.config.z_loss_weight,
+                frames_weight=self.config.distil.frames_weight,
+                tokens_weight=self.config.distil.tokens_weight,
             )
         self._update(losses.total)
         for router in self.model.decoder.routers():
@@ -149,7 +152,10 @@ class Trainer:
                 with self._autocast():
                     loss = self.replay.loss(self.model.ctc, self.device, rng)
                 self._update(loss)
-        return float(losses.decoder.detach()), float(losses.ctc.detach())
+        seen = {"decoder_loss": losses.decoder, "ctc_loss": losses.ctc}
+        if self.taught:
+            seen |= {"frames_loss": losses.frames, "tokens_loss": losses.tokens}
+        return {name: float(loss.detach()) for name, loss in seen.items()}
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
@@ -173,22 +179,21 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * factor
 
-    def _log(self, recent: Sequence[tuple[float, float]], rate: float) -> None:
-        decoder = sum(x for x, _ in recent) / len(recent)
-        ctc_loss = sum(x for _, x in recent) / len(recent)
+    def _log(self, recent: Sequence[dict[str, float]], rate: float) -> None:
+        means = {name: sum(losses[name] for losses in recent) / len(recent) for name in recent[0]}
         learning_rate = self.optimizer.param_groups[0]["lr"]
         row = {
             "step": self.step,
             "epoch": self.epoch,
-            "decoder_loss": round(decoder, 4),
-            "ctc_loss": round(ctc_loss, 4),
+            **{name: round(mean, 4) for name, mean in means.items()},
             "learning_rate": f"{learning_rate:.3g}",
             "hours": round(self.seconds / 3600, 3),
             "hours_per_hour": round(rate, 1),
         }
         _append_csv(self.output / "log.csv", row)
+        shown = "  ".join(f"{name.removesuffix('_loss')} {mean:.3f}" for name, mean in means.items())
         line = (
-            f"step {self.step}/{self.config.steps}  loss {decoder:.3f}  ctc {ctc_loss:.3f}  lr {learning_rate:.2e}  "
+            f"step {self.step}/{self.config.steps}  {shown}  lr {learning_rate:.2e}  "
             f"{self.seconds / 3600:.2f} h seen, {rate:.1f} audio h/h"
         )
         print(line, file=sys.stderr, flush=True)
@@ -302,8 +307,9 @@ def _parameter_groups(model: torch.nn.Module, config: OptimizerConfig) -> list[d
 
 def _read_source(base: Path, source: Source) -> list[Utterance]:
     utterances = read_manifest(base / source.manifest)
-    if source.targets == "ctc":
-        utterances = [dataclasses.replace(utterance, trains_decoder=False) for utterance in utterances]
+    if source.targets != "both":
+        trains_ctc = source.targets == "ctc"
+        utterances = [dataclasses.replace(u, trains_decoder=False, trains_ctc=trains_ctc) for u in utterances]
     return utterances
 
 
