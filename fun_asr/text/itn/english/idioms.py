@@ -24,7 +24,6 @@ _KEPT = frozenset(
         "six degrees of separation",
         "ten foot pole",
         "forty winks",
-        "ten four",
         "hang ten",
         "ten a penny",
         "ten commandments",
@@ -46,6 +45,7 @@ _WRITTEN: dict[tuple[str, ...], tuple[Piece, ...]] = {
     ("hindsight", "is", "twenty", "twenty"): (("hindsight", 1), ("is", 1), ("20/20", 2)),
     ("twenty", "twenty", "hindsight"): (("20/20", 2), ("hindsight", 1)),
     ("twenty", "twenty", "vision"): (("20/20", 2), ("vision", 1)),
+    ("ten", "four"): (("10-4", 2),),
     ("forty", "niners"): (("49ers", 2),),
     ("forty", "niner"): (("49er", 2),),
 }

@@ -276,7 +276,7 @@ def _bare_allowed(sentence: Sentence, i: int) -> bool:
     if sentence.word(i) not in _BARE:
         return False
     before = sentence.before(i)
-    if before == "and":
+    if before == "and" or (before == "of" and sentence.before(i - 1) == "couple"):
         before = sentence.before(i - 1)
     # A dash joins an article to the word before it: "money—a hundred and sixty pounds".
     return before not in _BEFORE_VAGUE and not before[-1:].isdigit() and not before.endswith(("—a", "–a"))
