@@ -67,7 +67,7 @@ def find_damage(file: BinaryIO) -> Damage | None:
     if end is None or streamed or end <= size:
         return None
     return Damage(
-        f"cut short: its header promises {end} bytes and the file has {size}; copy or download it again",
+        f"cut short: its header promises {end} bytes and the file has {size}",
         missing=(end - size) / end,
     )
 
@@ -173,8 +173,7 @@ def _matroska_damage(file: BinaryIO, size: int) -> Damage | None:
             continue
         if position + length > size and not (recorded_live and name in MATROSKA_MEDIA):
             return Damage(
-                f"cut short or damaged: an element promises {position + length} bytes and the file has {size}; "
-                "copy or download it again",
+                f"cut short or damaged: an element promises {position + length} bytes and the file has {size}",
                 missing=(position + length - size) / (position + length) if name == MATROSKA_SEGMENT else 0.0,
             )
         if name == MATROSKA_SEGMENT:
@@ -256,7 +255,7 @@ def ogg_pages(file: BinaryIO, start: int = 0) -> Iterator[OggPage]:
         if header[:4] != b"OggS":
             cause = f"damaged {place}: no Ogg page where one should begin"
         elif len(header) < 27 or len(lacing) < header[26] or len(body) < sum(lacing):
-            cause = f"cut short {place}: the last Ogg page is not complete; copy or download it again"
+            cause = f"cut short {place}: the last Ogg page is not complete"
         else:
             page = header[:22] + b"\0\0\0\0" + header[26:] + lacing + body
             # zlib's CRC-32 has Ogg's polynomial with the bits of every byte, and of the result, in the other order.

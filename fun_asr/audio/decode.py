@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import BinaryIO
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from fun_asr.audio.containers import is_mpeg
+from fun_asr.audio.containers import Damage, is_mpeg
 from fun_asr.audio.links import Link, beginning, find_links
 from fun_asr.audio.mono import Apart, ToMono
 from fun_asr.audio.options import AudioOptions
@@ -62,7 +62,7 @@ def stream(
     block_seconds: float = 30.0,
     options: AudioOptions | None = None,
     report: AudioReport | None = None,
-) -> Iterator[Samples]:
+) -> Generator[Samples, None, None]:
     """Decode a recording block by block, in memory that depends on neither its length nor its rate.
 
     Parameters
@@ -91,7 +91,7 @@ def stream(
         yield from Pass(path, file, options, report or AudioReport()).blocks(block_seconds)
 
 
-def passes(path: Path, options: AudioOptions, report: AudioReport) -> Iterator[Pass]:
+def passes(path: Path, options: AudioOptions, report: AudioReport) -> Generator[Pass, None, None]:
     """Every stream of a recording that the options ask for, each to be read to its end before the next one is taken.
 
     Parameters
@@ -121,8 +121,10 @@ def passes(path: Path, options: AudioOptions, report: AudioReport) -> Iterator[P
                 one = Pass(path, file, chosen, own, repeated=options.channels == "each")
                 one.track = int(track) if options.track == "all" and track else None
                 one.channel = channel if options.channels == "each" else None
-                yield one
-                report.merge(own)
+                try:
+                    yield one
+                finally:
+                    report.merge(own)
                 if options.channels == "each":
                     count = own.channels
                 channel += 1
@@ -142,7 +144,7 @@ class Pass:
     """
 
     def __init__(
-        self, path: Path, file: io.BufferedReader, options: AudioOptions, report: AudioReport, repeated: bool = False
+        self, path: Path, file: io.FileIO, options: AudioOptions, report: AudioReport, repeated: bool = False
     ) -> None:
         self._path, self._file, self._options, self.report = path, file, options, report
         self.track: int | None = None
@@ -202,7 +204,7 @@ class Pass:
         if self._options.strict:
             damage = next((link.damage for link in links if link.damage), None)
             if damage:
-                raise AudioDecodeError(self._path, damage.cause)
+                raise AudioDecodeError(self._path, f"{damage.cause}; copy or download it again")
         heard = 0
         error: AudioDecodeError | None = None
         for link in links:
@@ -246,10 +248,12 @@ class Pass:
                     if self._options.strict:
                         raise
         track = None if cause else self._options.track
-        pieces = read_container(self._path, file, track, self.report, link.damage)
+        damage = Damage(cause) if cause else link.damage
+        pieces = read_container(self._path, file, track, self.report, damage)
         if not cause:
             yield from pieces
             return
+        ended = False
         try:
             left = read
             for piece in pieces:
@@ -257,11 +261,12 @@ class Pass:
                 left -= min(left, _length(piece))
                 if part is not None:
                     read += _length(part) if part.rate == rate else 0
-                    yield part._replace(cause=part.cause or cause) if isinstance(part, Hole) else part
+                    ended = isinstance(part, Hole) and not part.filled
+                    yield part
         except AudioDecodeError:
             if not read:
                 raise
-        if read < promised:
+        if read < promised and not ended:
             yield Hole(rate, promised - read, cause, filled=False)
 
     def _listen_elsewhere(self, peak: float) -> None:

@@ -14,11 +14,14 @@ RAMP_SECONDS = 0.005  # in which weights change, so that nothing clicks
 OPPOSITE = -0.6  # correlation below which adding a channel would take away more than it brings
 IN_PHASE = -0.2  # above which a channel that was turned round is turned back: between them nothing changes
 AUDIBLE = 1e-6  # mean square of -60 dBFS
-UNLIKE = 0.3  # correlation below which two channels carry something of their own
+UNLIKE = 0.3  # correlation, at any delay between microphones, below which channels carry something of their own
+DELAY_SECONDS = 0.025  # 8 m between microphones
+MUCH_QUIETER = 0.03  # of the loudest channel's power: crosstalk
 APART_SECONDS = 20.0  # of each channel that are kept to be looked at
 MOST_COMPARED = 8  # channels: microphone arrays and stems beyond it are not calls
 
 Samples = npt.NDArray[np.float32]
+Spread = npt.NDArray[np.float64]
 
 
 class Apart:
@@ -34,15 +37,44 @@ class Apart:
         """Samples of each channel at `rate`, by place from 0."""
         return {channel: np.concatenate(parts) for channel, parts in self._kept.items()}
 
-    def add(self, values: Samples, power: npt.NDArray[np.float64], alike: npt.NDArray[np.float64], rate: int) -> None:
-        """Look at a window `[n, C]`, of which the channels' powers and greatest correlations `[C]` are known."""
+    def add(self, values: Samples, centred: Spread, correlation: Spread, rate: int) -> None:
+        """Look at a window.
+
+        Arguments:
+            values: `[n, C]`.
+            centred: them, thinned out where the rate is high, without their means.
+            correlation: between the channels `[C, C]`.
+            rate: Hz, of `values`.
+        """
         if values.shape[1] > MOST_COMPARED or rate != (self.rate or rate):
             return
         self.rate = rate
-        for channel in np.flatnonzero((power > AUDIBLE) & (power > 0.03 * power.max())).tolist():
-            if alike[channel] < UNLIKE and self._seconds.get(channel, 0.0) < APART_SECONDS:
+        power = np.square(centred).mean(axis=0)
+        active = (power > AUDIBLE) & (power > MUCH_QUIETER * power.max())
+        alike = np.abs(correlation - np.eye(len(power)))[:, active].max(axis=1, initial=0.0)
+        wanted = [
+            channel
+            for channel in np.flatnonzero(active & (alike < UNLIKE)).tolist()
+            if self._seconds.get(channel, 0.0) < APART_SECONDS
+        ]
+        if not wanted:
+            return
+        lags = round(DELAY_SECONDS * rate * len(centred) / len(values))
+        for channel in wanted:
+            others = [other for other in np.flatnonzero(active).tolist() if other != channel]
+            if all(_greatest_correlation(centred[:, channel], centred[:, other], lags) < UNLIKE for other in others):
                 self._kept.setdefault(channel, []).append(values[:, channel].copy())
                 self._seconds[channel] = self._seconds.get(channel, 0.0) + len(values) / rate
+
+
+def _greatest_correlation(first: Spread, second: Spread, lags: int) -> float:
+    """The greatest magnitude of the correlation of two signals, either up to so many samples late."""
+    size = 1 << (len(first) + lags).bit_length()
+    spectrum = np.conj(np.fft.rfft(first, size)) * np.fft.rfft(second, size)
+    products = np.fft.irfft(spectrum, size)
+    near = np.abs(np.concatenate([products[: lags + 1], products[size - lags :]]))
+    scale = float(np.sqrt(np.square(first).sum() * np.square(second).sum()))
+    return float(near.max()) / scale if scale else 0.0
 
 
 class Downmix:
@@ -70,15 +102,20 @@ class Downmix:
 
     def add(self, values: Samples) -> Iterator[Samples]:
         """Mono of the windows that are complete with these frames `[n, C]`."""
-        self._held.append(values)
-        self._held_frames += len(values)
-        if self._held_frames < self._window:
-            return
-        rest = np.concatenate(self._held) if len(self._held) > 1 else values
-        whole = len(rest) // self._window * self._window
-        for start in range(0, whole, self._window):
-            yield self._mixed(rest[start : start + self._window])
-        self._held, self._held_frames = [rest[whole:]], len(rest) - whole
+        first = self._window - self._held_frames
+        if self._held_frames and len(values) >= first:
+            yield self._mixed(np.concatenate([*self._held, values[:first]]))
+            values = values[first:]
+            self._held, self._held_frames = [], 0
+        if not self._held_frames:
+            whole = len(values) // self._window * self._window
+            for start in range(0, whole, self._window):
+                yield self._mixed(values[start : start + self._window])
+            values = values[whole:]
+        if len(values):
+            # A copy, so that the rest of a long piece is not kept alive.
+            self._held.append(values.copy())
+            self._held_frames += len(values)
 
     def end(self) -> Iterator[Samples]:
         """Mono of what is left."""
@@ -115,8 +152,7 @@ class Downmix:
         scale = np.sqrt(np.maximum(np.outer(power, power), 1e-300))
         correlation = products / scale
         if self._apart is not None:
-            np.fill_diagonal(alike := np.abs(correlation), 0.0)
-            self._apart.add(values, power, alike.max(axis=1), self._rate)
+            self._apart.add(values, centred, correlation, self._rate)
         if power[reference] <= 0.0:
             return self._signs
         with_reference = correlation[reference]

@@ -6,6 +6,7 @@ captures begin inside a frame. Decoders stop at the end of the first, or stumble
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ __all__ = ["Link", "beginning", "find_links"]
 
 SCANNED_AT_ONCE = 1 << 20
 JUNK = 1 << 16  # bytes before a recording's beginning that are looked through
+LEAST_ZEROS = 16  # bytes: containers begin with a few
 LONGEST_MARK = 4096  # bytes that the parts read at once overlap
 LEAST_TAIL = 0.1  # seconds: less audio behind the stated end is a tag or padding
 FLAC_MARK = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
@@ -51,6 +53,7 @@ class Link:
 def find_links(file: BinaryIO, start: int = 0) -> list[Link]:
     """The recordings in a file from a byte on, in their order; at least one, whatever the file holds."""
     size = size_of(file)
+    start = start or _behind_zeros(file)
     file.seek(start)
     head = file.read(12).ljust(12, b"\0")
     if head[:4] == b"OggS":
@@ -61,16 +64,23 @@ def find_links(file: BinaryIO, start: int = 0) -> list[Link]:
         return list(_matroska_links(file, start, size))
     if head[:4] == b"fLaC":
         starts = [at for at, _ in _marks(file, FLAC_MARK, start)]
-    elif start == 0 and is_mpeg(file):
-        starts = _mp3_starts(file, size)
+    elif is_mpeg(Window(file, start, size)):
+        starts = _mp3_starts(file, start, size)
     else:
         starts = [start]
     edges = [start, *(at for at in starts if at > start), size]
     links = []
-    for first, last in zip(edges, edges[1:], strict=False):
-        damage = find_damage(Window(file, first, last)) if len(edges) > 2 else find_damage(file)
-        links.append(Link(first, last, damage=damage))
+    for first, last in itertools.pairwise(edges):
+        links.append(Link(first, last, damage=find_damage(Window(file, first, last))))
     return links
+
+
+def _behind_zeros(file: BinaryIO) -> int:
+    """Where MPEG audio begins behind zeros; a tag in its first frame would not be seen there."""
+    file.seek(0)
+    head = file.read(JUNK)
+    zeros = len(head) - len(head.lstrip(b"\0"))
+    return zeros if LEAST_ZEROS <= zeros < len(head) and is_mpeg(Window(file, zeros, zeros + 3)) else 0
 
 
 def beginning(file: BinaryIO) -> int:
@@ -95,11 +105,11 @@ def _marks(file: BinaryIO, mark: re.Pattern[bytes], start: int) -> Iterator[tupl
         held, place = data[cut:], place + cut
 
 
-def _mp3_starts(file: BinaryIO, size: int) -> list[int]:
+def _mp3_starts(file: BinaryIO, start: int, size: int) -> list[int]:
     """Where MPEG audio files begin: at an ID3 tag with a frame after it, or a first frame with an encoder's tag."""
     starts: list[int] = []
     tag: tuple[int, int] | None = None
-    for at, found in list(_marks(file, MP3_MARK, 0)):
+    for at, found in list(_marks(file, MP3_MARK, start)):
         if found[:3] == b"ID3":
             length = 10 + sum(byte << shift for byte, shift in zip(found[6:10], (21, 14, 7, 0), strict=True))
             file.seek(at + length)

@@ -125,7 +125,7 @@ class ToMono:
 
     def _sane(self, values: Samples) -> Samples:
         """Values that are no numbers as 0, and those far over full scale scaled or cut off."""
-        peak = float(np.abs(values).max(initial=0.0))
+        peak = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
         # Written so that NaN counts as well.
         if peak <= OVER and self._gain == 1.0:
             return values
@@ -140,7 +140,6 @@ class ToMono:
             wild = np.count_nonzero(np.abs(values) > OVER)
             if wild > FEW * values.size:
                 self._gain = min(self._gain, 1.0 / peak)
-                self._report.warn(f"samples reach {peak:.3g} times full scale; made that much quieter")
             elif peak > LOUDEST:
                 self._report.warn("single samples are far outside [-1, 1]; cut off")
         if self._gain == 1.0:
@@ -151,6 +150,8 @@ class ToMono:
         report = self._report
         if self._bad:
             report.warn(f"{self._bad} sample{'s are' if self._bad > 1 else ' is'} not a finite number; taken as 0")
+        if self._gain < 1.0:
+            report.warn(f"samples reach {1 / self._gain:.3g} times full scale; made that much quieter")
         if self._turned:
             report.warn(
                 f"channels have opposite phase for {self._turned:.1f} s and would cancel; "

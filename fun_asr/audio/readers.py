@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -39,7 +40,7 @@ def open_sound(file: BinaryIO, raw: RawFormat | None = None) -> soundfile.SoundF
     """None where libsndfile cannot read the file, or finds no length in it (FLAC and WAV written to a pipe)."""
     file.seek(0)
     # By its descriptor, not its name: libsndfile would take some names for a format, whatever the content.
-    by_descriptor = os.name == "posix" and hasattr(file, "raw")
+    by_descriptor = os.name == "posix" and isinstance(file, io.FileIO)
     target = os.dup(file.fileno()) if by_descriptor else file
     try:
         if raw is not None:
@@ -124,7 +125,7 @@ def read_container(
         if stream.codec_context is None:
             raise AudioDecodeError(path, "no decoder for its audio codec; convert it to WAV or FLAC")
         if stream.codec_context.name == "flac":
-            stream.codec_context.options = {"err_detect": "crccheck"}
+            stream.codec_context.options = {"err_detect": "crccheck+explode"}
         counted = container.format.name in COUNTED
         timeline = Timeline(container, stream, damage, frames if counted else None, size if counted else None)
         yield from _gathered(timeline.place(packets(container, stream)))

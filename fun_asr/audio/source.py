@@ -23,8 +23,10 @@ def is_spooled(path: str | os.PathLike[str]) -> bool:
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
-def open_source(path: str | os.PathLike[str]) -> io.BufferedReader:
+def open_source(path: str | os.PathLike[str]) -> io.FileIO:
     """Open a recording for reading; what cannot be sought in is copied to a temporary file first.
+
+    Without a buffer: libsndfile reads from the same descriptor, and a buffer would not know where that has got to.
 
     Raises:
         AudioDecodeError: when there is nothing to read, or it is not a file or pipe.
@@ -36,7 +38,7 @@ def open_source(path: str | os.PathLike[str]) -> io.BufferedReader:
         if stat.S_ISFIFO(mode):
             file = _spooled(path)
         elif stat.S_ISREG(mode):
-            file = open(path, "rb")
+            file = open(path, "rb", buffering=0)
         else:
             raise AudioDecodeError(path, "is neither a file nor a pipe; write the audio to a file first")
         if os.fstat(file.fileno()).st_size == 0:
@@ -47,15 +49,12 @@ def open_source(path: str | os.PathLike[str]) -> io.BufferedReader:
         raise AudioDecodeError(path, getattr(error, "strerror", None) or str(error)) from error
 
 
-def _spooled(path: str | os.PathLike[str]) -> io.BufferedReader:
+def _spooled(path: str | os.PathLike[str]) -> io.FileIO:
     with open(path, "rb") as pipe:
-        spool = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the reader made of it
-        try:
+        with tempfile.TemporaryFile() as spool:
             shutil.copyfileobj(pipe, spool, 1 << 20)
-            spool.seek(0)
-            return os.fdopen(os.dup(spool.fileno()), "rb")
-        finally:
-            spool.close()
+            spool.flush()
+            return os.fdopen(os.dup(spool.fileno()), "rb", buffering=0)
 
 
 def size_of(file: BinaryIO) -> int:

@@ -46,7 +46,9 @@ def packets(container: av.container.InputContainer, stream: av.AudioStream) -> I
 
 
 def _message(error: av.FFmpegError) -> str:
-    return str(error.strerror or error).rstrip(".")
+    # Decoders give what they cannot make sense of all sorts of names, "Operation not permitted" among them.
+    memory = isinstance(error, MemoryError)
+    return "not enough memory" if memory else "the data there is damaged"
 
 
 class Timeline:
@@ -208,12 +210,12 @@ class _Counter:
         mean = self._good_bytes / self._good
         lost = round(skipped / mean)
         if self._promised is not None and self._next is not None:
-            lost = min(lost, self._promised - self._good + 1 - round((self._size - self._next) / mean))
+            lost = min(lost, self._promised - self._good - round((self._size - self._next) / mean))
         return max(0, lost) * self._samples
 
     def left(self) -> int | None:
         """Samples that are promised and did not come; None where nothing is promised."""
-        return None if self._promised is None else (self._promised - self._good - 1) * self._samples
+        return None if self._promised is None else (self._promised - self._good) * self._samples
 
 
 def values_of(frame: av.AudioFrame) -> npt.NDArray[np.float32]:
