@@ -92,7 +92,7 @@ class ToMono:
 
     def _chosen(self, channels: int) -> int:
         wanted = self._options.channel
-        if wanted is None or channels == 1 and self._options.channels in ("left", "right"):
+        if wanted is None or (channels == 1 and self._options.channels in ("left", "right")):
             return 0
         if wanted >= channels:
             if self._report.channels > wanted:

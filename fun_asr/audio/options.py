@@ -1,4 +1,4 @@
-"""What is taken from a recording, and how what is damaged is dealt with: the one object that travels to the decoders."""
+"""What is taken from a recording, and whether it may be damaged: the one object that travels to the decoders."""
 
 from __future__ import annotations
 

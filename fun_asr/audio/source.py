@@ -38,7 +38,7 @@ def open_source(path: str | os.PathLike[str]) -> io.FileIO:
         if stat.S_ISFIFO(mode):
             file = _spooled(path)
         elif stat.S_ISREG(mode):
-            file = open(path, "rb", buffering=0)
+            file = open(path, "rb", buffering=0)  # noqa: SIM115 - for the caller to close
         else:
             raise AudioDecodeError(path, "is neither a file nor a pipe; write the audio to a file first")
         if os.fstat(file.fileno()).st_size == 0:
@@ -50,11 +50,10 @@ def open_source(path: str | os.PathLike[str]) -> io.FileIO:
 
 
 def _spooled(path: str | os.PathLike[str]) -> io.FileIO:
-    with open(path, "rb") as pipe:
-        with tempfile.TemporaryFile() as spool:
-            shutil.copyfileobj(pipe, spool, 1 << 20)
-            spool.flush()
-            return os.fdopen(os.dup(spool.fileno()), "rb", buffering=0)
+    with open(path, "rb") as pipe, tempfile.TemporaryFile() as spool:
+        shutil.copyfileobj(pipe, spool, 1 << 20)
+        spool.flush()
+        return os.fdopen(os.dup(spool.fileno()), "rb", buffering=0)
 
 
 def size_of(file: BinaryIO) -> int:
@@ -62,7 +61,7 @@ def size_of(file: BinaryIO) -> int:
     return file.seek(0, io.SEEK_END)
 
 
-class Window(io.RawIOBase, BinaryIO):  # type: ignore[misc]
+class Window(io.RawIOBase, BinaryIO):
     """A part of a file as a file, with other bytes in place of its first ones if need be.
 
     Arguments:

@@ -27,7 +27,7 @@ ABSOLUTE = ("matroska", "mov")  # containers whose time begins at zero, whatever
 BOUNDED = (*ABSOLUTE, "flac", "asf", "wav", "caf")  # containers whose header states the length
 MICROSECONDS = 1_000_000  # a second, as libav counts
 
-Decoded = tuple[av.Packet | None, list[av.AudioFrame], str | None]
+Decoded = tuple["av.Packet[av.AudioStream] | None", list[av.AudioFrame], str | None]
 """A packet, its frames, and the decoder's complaint; no packet where the container itself cannot be read on."""
 
 
@@ -36,7 +36,7 @@ def packets(container: av.container.InputContainer, stream: av.AudioStream) -> I
     try:
         for packet in container.demux(stream):
             try:
-                yield packet, packet.decode(), None  # type: ignore[misc]
+                yield packet, packet.decode(), None
             except av.EOFError:
                 return
             except av.FFmpegError as error:
@@ -105,7 +105,7 @@ class Timeline:
                 yield from self._place(frame)
         yield from self._finish()
 
-    def _fail(self, cause: str, packet: av.Packet | None) -> None:
+    def _fail(self, cause: str, packet: av.Packet[av.AudioStream] | None) -> None:
         # Silence behind the last packet is padding.
         if packet is not None and packet.size and not any(bytes(packet)):
             cause = self._cause or ""
@@ -141,7 +141,7 @@ class Timeline:
             return round(self._failed_seconds * self._rate)
         at = frame.pts * frame.time_base.numerator * self._rate // frame.time_base.denominator
         ahead = at - int(self._zero * self._rate) + self._shift - self._position
-        if not self._begun and ahead < 0 or ahead < -RESTART * self._rate or ahead > self._longest * self._rate:
+        if (not self._begun and ahead < 0) or ahead < -RESTART * self._rate or ahead > self._longest * self._rate:
             self._shift -= ahead
             return round(self._failed_seconds * self._rate)
         if self._position + ahead > 2 * self._longest * self._rate:
@@ -185,7 +185,7 @@ class _Counter:
         self._next: int | None = None
         self._samples = 0  # of a packet
 
-    def see(self, packet: av.Packet, decoded: bool, failed: bool) -> None:
+    def see(self, packet: av.Packet[av.AudioStream], decoded: bool, failed: bool) -> None:
         """Take note of a packet, in the order of the file."""
         if not packet.size:
             return

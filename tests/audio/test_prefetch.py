@@ -12,8 +12,8 @@ import pytest
 
 from fun_asr.audio import prefetch
 from fun_asr.audio.decode import SAMPLE_RATE
-from fun_asr.audio.prefetch import RECORDINGS_AHEAD, SECONDS_AHEAD, AudioSegment, EndOfRecording, read_segments
 from fun_asr.audio.options import AudioOptions
+from fun_asr.audio.prefetch import RECORDINGS_AHEAD, SECONDS_AHEAD, AudioSegment, EndOfRecording, read_segments
 from fun_asr.audio.report import AudioReport
 from fun_asr.errors import AudioDecodeError
 
