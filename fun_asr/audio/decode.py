@@ -1,235 +1,318 @@
-"""Decode any audio or video file to mono 16 kHz float32, streaming, and refuse what is not whole."""
+"""Decode any audio or video file to mono 16 kHz float32, streaming, and say what of it could not be decoded."""
 
 from __future__ import annotations
 
 import io
 import os
-import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from typing import BinaryIO
 
 import av
 import numpy as np
 import numpy.typing as npt
 import soundfile
-import soxr
 
-from fun_asr.audio.containers import find_damage, is_mpeg
+from fun_asr.audio.containers import Damage, is_mpeg
+from fun_asr.audio.links import Link, beginning, find_links
+from fun_asr.audio.mono import Apart, ToMono
+from fun_asr.audio.options import AudioOptions
+from fun_asr.audio.pieces import Frames, Hole, Piece
+from fun_asr.audio.readers import open_container, open_sound, read_container, read_sound
+from fun_asr.audio.report import SAMPLE_RATE, AudioReport
+from fun_asr.audio.source import is_spooled, open_source
+from fun_asr.audio.tracks import choose_track, loud_tracks
 from fun_asr.errors import AudioDecodeError
 
-__all__ = ["SAMPLE_RATE", "decode", "probe", "stream"]
+__all__ = ["SAMPLE_RATE", "Pass", "decode", "passes", "probe", "stream"]
 
-SAMPLE_RATE = 16_000  # Hz, of everything after this module
-VALUES_PER_READ = 1 << 18  # 1 MiB of float32 over all channels, whatever the file's rate
-LOUDEST = 100.0  # 40 dB over full scale: floats beyond it were never scaled to [-1, 1]
-UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2**63 - 1 where the header leaves the length open
-
-# Playlists (HLS, DASH, concat) are left out: libav would follow them to other files and to the network.
-DEMUXERS = (
-    "3g2,3gp,aac,ac3,aiff,amr,amrnb,amrwb,ape,asf,au,avi,caf,dts,dv,eac3,flac,flv,gsm,gxf,loas,m4a,matroska,mj2,mov,"
-    "mp3,mp4,mpc,mpc8,mpeg,mpegts,mxf,ogg,rm,shn,tak,truehd,tta,voc,w64,wav,webm,wtv,wv"
-)
+INAUDIBLE = 10 ** (-70 / 20)  # full scale is 1: the greatest sample of a track that nobody hears
 
 Samples = npt.NDArray[np.float32]
-Piece = tuple[int, Samples]  # rate in Hz, mono samples [n]
+Path = str | os.PathLike[str]
 
 
-def decode(path: str | os.PathLike[str]) -> Samples:
+def decode(path: Path, options: AudioOptions | None = None, report: AudioReport | None = None) -> Samples:
     """Decode a whole recording.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        An audio file, or a video file of which the default audio stream is taken.
+    Arguments:
+        path: an audio file, a video file, or a pipe, which is read to its end first.
+        options: which track and channels; "each" and "all" are for `passes`.
+        report: told what could not be decoded, and more.
 
-    Returns
-    -------
-    float32 [samples]
-        The mean of the channels at 16 kHz, in [-1, 1].
+    Returns:
+        Mono at 16 kHz, in [-1, 1].
 
-    Raises
-    ------
-    AudioDecodeError
-        If the file cannot be read, holds no audio, or is cut short or damaged.
+    Raises:
+        AudioDecodeError: if the file cannot be read, or holds no audio; if it is cut short or damaged and the options
+            are strict.
     """
-    return np.concatenate(list(stream(path)))
+    return np.concatenate(list(stream(path, options=options, report=report)))
 
 
-def stream(path: str | os.PathLike[str], block_seconds: float = 30.0) -> Iterator[Samples]:
+def stream(
+    path: Path,
+    block_seconds: float = 30.0,
+    options: AudioOptions | None = None,
+    report: AudioReport | None = None,
+) -> Generator[Samples, None, None]:
     """Decode a recording block by block, in memory that depends on neither its length nor its rate.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        As for `decode`.
-    block_seconds : float
-        Length of a block in seconds; the last one is shorter.
+    Arguments:
+        path: as for `decode`.
+        block_seconds: length of a block in seconds; the last one is shorter.
+        options, report: as for `decode`; the report is complete after the last block.
 
-    Yields
-    ------
-    float32 [samples]
+    Yields:
         Consecutive blocks, mono at 16 kHz, in [-1, 1]; joined, they are bit for bit what `decode` returns.
 
-    Raises
-    ------
-    AudioDecodeError
-        As for `decode`, while iterating. Some damage shows only at its place in the file, after the blocks before it.
+    Raises:
+        AudioDecodeError: as for `decode`, while iterating. Some damage shows only at its place in the file, after the
+            blocks before it.
     """
-    block = max(1, round(block_seconds * SAMPLE_RATE))
-    held: list[Samples] = []
-    held_samples = 0
-    empty = True
-    for samples in _resample(_pieces(path)):
-        held.append(np.clip(samples, -1.0, 1.0))
-        held_samples += len(samples)
-        if held_samples < block:
-            continue
-        rest = np.concatenate(held)
-        while len(rest) >= block:
-            # A copy, so that a block kept by the caller keeps nothing else alive.
-            yield rest[:block].copy()
-            rest, empty = rest[block:], False
-        held, held_samples = [rest], len(rest)
-    if held_samples:
-        yield np.concatenate(held)
-    elif empty:
-        raise AudioDecodeError(path, "holds no audio samples")
+    options = options or AudioOptions()
+    if options.channels == "each" or options.track == "all":
+        raise ValueError("a stream has one track and one channel; passes() gives several")
+    with open_source(path) as file:
+        yield from Pass(path, file, options, report or AudioReport()).blocks(block_seconds)
 
 
-def probe(path: str | os.PathLike[str]) -> float | None:
+def passes(path: Path, options: AudioOptions, report: AudioReport) -> Generator[Pass, None, None]:
+    """Every stream of a recording that the options ask for, each to be read to its end before the next one is taken.
+
+    Arguments:
+        path: as for `decode`.
+        options: every track gives a pass if `track` is "all"; every channel gives one if `channels` is "each".
+        report: told about all of them.
+
+    Raises:
+        AudioDecodeError: as for `decode`, while iterating.
+    """
+    with open_source(path) as file:
+        tracks: list[str | None] = [options.track]
+        if options.track == "all":
+            tracks = [str(number + 1) for number in range(_count_tracks(path, file))] or [None]
+        for track in tracks:
+            channel, count = 1, 1
+            while channel <= count:
+                channels = str(channel) if options.channels == "each" else options.channels
+                own = AudioReport()
+                chosen = replace(options, channels=channels, track=track)
+                one = Pass(path, file, chosen, own, repeated=options.channels == "each")
+                one.track = int(track) if options.track == "all" and track else None
+                one.channel = channel if options.channels == "each" else None
+                try:
+                    yield one
+                finally:
+                    report.merge(own)
+                if options.channels == "each":
+                    count = own.channels
+                channel += 1
+        if options.track == "all":
+            report.track = None
+
+
+class Pass:
+    """One stream of samples out of a recording.
+
+    Arguments:
+        path: the recording, for messages.
+        file: where it is read from.
+        options: with one track, and one channel or a mixture.
+        report: told what is found.
+        repeated: whether the channels are heard one after the other, so that none need be compared.
+    """
+
+    def __init__(
+        self, path: Path, file: io.FileIO, options: AudioOptions, report: AudioReport, repeated: bool = False
+    ) -> None:
+        self._path, self._file, self._options, self.report = path, file, options, report
+        self.track: int | None = None
+        """The track's number where several are read, else None."""
+        self.channel: int | None = None
+        """The channel's number where several are read, else None."""
+        self.apart = Apart() if options.channels == "mix" and not repeated else None
+        """What the channels do not share; complete after the last block."""
+
+    def blocks(self, block_seconds: float = 30.0) -> Iterator[Samples]:
+        """As `stream`."""
+        block = max(1, round(block_seconds * SAMPLE_RATE))
+        held: list[Samples] = []
+        held_samples = 0
+        empty = True
+        mono = ToMono(self._path, self._options, self.report, self.apart)
+        peak = 0.0
+        for samples in mono.samples(self._pieces()):
+            clipped = np.clip(samples, -1.0, 1.0)
+            peak = max(peak, float(clipped.max(initial=0.0)), -float(clipped.min(initial=0.0)))
+            held.append(clipped)
+            held_samples += len(samples)
+            if held_samples < block:
+                continue
+            rest = np.concatenate(held)
+            while len(rest) >= block:
+                # A copy, so that a block kept by the caller keeps nothing else alive.
+                yield rest[:block].copy()
+                rest, empty = rest[block:], False
+            held, held_samples = [rest], len(rest)
+        self._listen_elsewhere(peak)
+        if held_samples:
+            yield np.concatenate(held)
+        elif empty:
+            raise AudioDecodeError(self._path, "holds no audio samples")
+
+    def _pieces(self) -> Iterator[Piece]:
+        """The recording as its containers have it; every failure becomes an AudioDecodeError, or a hole."""
+        try:
+            if self._options.raw is not None:
+                yield from self._raw()
+                return
+            yield from self._links(find_links(self._file))
+        except (soundfile.LibsndfileError, av.FFmpegError, OSError) as error:
+            text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+            raise AudioDecodeError(self._path, f"damaged or unreadable: {text}") from error
+
+    def _raw(self) -> Iterator[Piece]:
+        sound = open_sound(self._file, self._options.raw)
+        if sound is None:
+            raise AudioDecodeError(self._path, "cannot be read as raw audio")
+        if self._options.track not in (None, "1"):
+            raise AudioDecodeError(self._path, "is raw audio and has one track")
+        yield from read_sound(sound)
+
+    def _links(self, links: list[Link]) -> Iterator[Piece]:
+        if self._options.strict:
+            damage = next((link.damage for link in links if link.damage), None)
+            if damage:
+                raise AudioDecodeError(self._path, f"{damage.cause}; copy or download it again")
+        heard = 0
+        error: AudioDecodeError | None = None
+        for link in links:
+            try:
+                for piece in self._link(link):
+                    heard += isinstance(piece, Frames)
+                    yield piece
+            except AudioDecodeError as raised:
+                if self._options.strict or self._options.track not in (None, "1"):
+                    raise
+                error = error or raised
+                if heard:
+                    yield Hole(SAMPLE_RATE, None, raised.cause, filled=False)
+        self.report.links = len(links)
+        if heard or error is None:
+            return
+        start = 0 if len(links) > 1 else beginning(self._file)
+        if not start:
+            damage = next((link.damage for link in links if link.damage), None)
+            raise AudioDecodeError(self._path, damage.cause) if damage else error
+        yield from self._links(find_links(self._file, start))
+
+    def _link(self, link: Link) -> Iterator[Piece]:
+        """One recording of the file; libsndfile reads it if it can, and FFmpeg's libraries what is left then."""
+        file = link.open(self._file)
+        read = 0
+        cause = ""
+        if not is_mpeg(file) and not (link.damage and _is_ogg(file)):
+            sound = open_sound(file)
+            if sound is not None:
+                if self._options.track not in (None, "1") and not _is_ogg(file):
+                    raise AudioDecodeError(self._path, f"has one audio track, and none is {self._options.track!r}")
+                promised, rate = sound.frames, sound.samplerate
+                try:
+                    for piece in read_sound(sound, link.damage):
+                        read += len(piece.values) if isinstance(piece, Frames) else 0
+                        yield piece
+                    return
+                except soundfile.LibsndfileError as error:
+                    cause = f"damaged or cut short: {error.error_string}".rstrip(" .:")
+                    if self._options.strict:
+                        raise
+        track = None if cause else self._options.track
+        damage = Damage(cause) if cause else link.damage
+        pieces = read_container(self._path, file, track, self.report, damage)
+        if not cause:
+            yield from pieces
+            return
+        ended = False
+        try:
+            left = read
+            for piece in pieces:
+                part = _without(piece, left)
+                left -= min(left, _length(piece))
+                if part is not None:
+                    read += _length(part) if part.rate == rate else 0
+                    ended = isinstance(part, Hole) and not part.filled
+                    yield part
+        except AudioDecodeError:
+            if not read:
+                raise
+        if read < promised and not ended:
+            yield Hole(rate, promised - read, cause, filled=False)
+
+    def _listen_elsewhere(self, peak: float) -> None:
+        """Say so if the track is silent and others are not."""
+        report = self.report
+        if peak > INAUDIBLE or len(report.tracks) < 2 or self.track is not None:
+            return
+        loud = loud_tracks(self._path, self._file, INAUDIBLE)
+        if loud:
+            listed = ", ".join(map(str, loud))
+            report.warn(
+                f"audio track {report.track} of {len(report.tracks)} is silent, and track {listed} is not; "
+                f"choose with --track {loud[0]}"
+            )
+
+
+def _is_ogg(file: BinaryIO) -> bool:
+    file.seek(0)
+    found = file.read(4) == b"OggS"
+    file.seek(0)
+    return found
+
+
+def _length(piece: Piece) -> int:
+    return len(piece.values) if isinstance(piece, Frames) else (piece.frames or 0) * piece.filled
+
+
+def _without(piece: Piece, frames: int) -> Piece | None:
+    """A piece less its first frames; None where nothing is left."""
+    if frames == 0:
+        return piece
+    if _length(piece) <= frames:
+        return None
+    if isinstance(piece, Frames):
+        return Frames(piece.rate, piece.values[frames:])
+    return piece._replace(frames=(piece.frames or 0) - frames)
+
+
+def _count_tracks(path: Path, file: BinaryIO) -> int:
+    with open_container(path, file) as container:
+        return len(container.streams.audio)
+
+
+def probe(path: Path, options: AudioOptions | None = None) -> float | None:
     """Length of a recording in seconds as its header states it, or None where that takes decoding or is impossible.
 
-    Parameters
-    ----------
-    path : str or os.PathLike
-        As for `decode`; a file that cannot be read gives None.
+    Arguments:
+        path: as for `decode`; a file that cannot be read gives None, and so does a pipe, which is not touched.
+        options: as for `decode`.
     """
+    options = options or AudioOptions()
+    if is_spooled(path):
+        return None
     try:
-        with _open(path) as file:
-            if not is_mpeg(file):
-                try:
-                    info = soundfile.info(_name(path))
-                    if 0 < info.frames < UNKNOWN_FRAMES:
-                        return float(info.duration)
-                except (soundfile.LibsndfileError, TypeError):
-                    pass
-            with av.open(file, "r", options={"format_whitelist": DEMUXERS}) as container:
-                if not container.streams.audio:
-                    return None
-                chosen = _default_stream(container)
+        with open_source(path) as file:
+            if options.raw is not None or not is_mpeg(file):
+                sound = open_sound(file, options.raw)
+                if sound is not None:
+                    with sound:
+                        return float(sound.frames / sound.samplerate)
+            with open_container(path, file) as container:
+                wanted = None if options.track == "all" else options.track
+                chosen = choose_track(path, container.streams.audio, wanted)[1]
                 # A video's own duration is that of its longest stream.
                 if chosen.duration and chosen.time_base:
                     return float(chosen.duration * chosen.time_base)
                 return container.duration / 1_000_000 if container.duration else None  # libav counts in microseconds
     except (AudioDecodeError, OSError, av.FFmpegError, ValueError):
         return None
-
-
-def _resample(pieces: Iterable[Piece]) -> Iterator[Samples]:
-    """Pieces at any rate -> float32 [n] at 16 kHz; the rate may change on the way (chained or broadcast streams)."""
-    rate, resampler = 0, None
-    nothing = np.zeros(0, np.float32)
-    for piece_rate, samples in pieces:
-        if piece_rate != rate:
-            if resampler is not None:
-                yield resampler.resample_chunk(nothing, last=True)
-            rate, resampler = piece_rate, soxr.ResampleStream(piece_rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        assert resampler is not None
-        yield resampler.resample_chunk(samples)
-    if resampler is not None:
-        yield resampler.resample_chunk(nothing, last=True)
-
-
-def _pieces(path: str | os.PathLike[str]) -> Iterator[Piece]:
-    """The recording at its own rate, mono; every failure becomes an AudioDecodeError."""
-    with _open(path) as file:
-        try:
-            damage = find_damage(file)
-            if damage:
-                raise AudioDecodeError(path, damage)
-            sound = None if is_mpeg(file) else _open_soundfile(path)
-            pieces = _from_pyav(path, file) if sound is None else _from_soundfile(path, sound)
-            for rate, samples in pieces:
-                # Written so that NaN fails too.
-                if len(samples) and not float(np.abs(samples).max()) <= LOUDEST:
-                    raise AudioDecodeError(path, "samples are NaN, infinite or far outside [-1, 1]; export it again")
-                yield rate, samples
-        except (soundfile.LibsndfileError, av.FFmpegError, OSError) as error:
-            text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-            raise AudioDecodeError(path, f"damaged or unreadable: {text}") from error
-
-
-def _open(path: str | os.PathLike[str]) -> io.BufferedReader:
-    try:
-        status = os.stat(path)
-        if stat.S_ISDIR(status.st_mode):
-            raise AudioDecodeError(path, "is a directory, not a recording")
-        if not stat.S_ISREG(status.st_mode):
-            raise AudioDecodeError(path, "is not a regular file; write the audio to a file first")
-        if status.st_size == 0:
-            raise AudioDecodeError(path, "is empty (0 bytes)")
-        return open(path, "rb")
-    except (OSError, ValueError) as error:
-        raise AudioDecodeError(path, getattr(error, "strerror", None) or str(error)) from error
-
-
-def _name(path: str | os.PathLike[str]) -> str | bytes:
-    """Bytes where file names are bytes: soundfile encodes strictly, and old archives hold names that are not UTF-8."""
-    return os.fsencode(path) if os.name == "posix" else os.fspath(path)
-
-
-def _open_soundfile(path: str | os.PathLike[str]) -> soundfile.SoundFile | None:
-    """None where soundfile cannot read the file, or finds no length in it (FLAC and WAV written to a pipe)."""
-    try:
-        sound = soundfile.SoundFile(_name(path))
-    except (soundfile.LibsndfileError, TypeError):  # TypeError: a name in .raw, which it takes for headerless audio
-        return None
-    if sound.format == "MP3" or not 0 < sound.frames < UNKNOWN_FRAMES:
-        sound.close()
-        return None
-    return sound
-
-
-def _from_soundfile(path: str | os.PathLike[str], sound: soundfile.SoundFile) -> Iterator[Piece]:
-    with sound:
-        frames = max(1, VALUES_PER_READ // sound.channels)
-        read = 0
-        while len(samples := sound.read(frames, dtype="float32", always_2d=True)):
-            read += len(samples)
-            yield sound.samplerate, samples.mean(axis=1)
-        if read < sound.frames:
-            raise AudioDecodeError(path, f"damaged or cut short: {read} of {sound.frames} frames can be decoded")
-
-
-def _from_pyav(path: str | os.PathLike[str], file: io.BufferedReader) -> Iterator[Piece]:
-    file.seek(0)
-    try:
-        container = av.open(file, "r", options={"format_whitelist": DEMUXERS})
-    except (av.FFmpegError, ValueError) as error:
-        raise AudioDecodeError(path, "not audio or video in a known format, or its header is damaged") from error
-    with container:
-        if not container.streams.audio:
-            raise AudioDecodeError(path, "holds no audio stream")
-        chosen = _default_stream(container)
-        if chosen.codec_context is None:
-            raise AudioDecodeError(path, "no decoder for its audio codec; convert it to WAV or FLAC")
-        for frame in container.decode(chosen):
-            assert isinstance(frame, av.AudioFrame)
-            yield frame.sample_rate, _mono(frame)
-
-
-def _default_stream(container: av.container.InputContainer) -> av.AudioStream:
-    streams = container.streams.audio
-    return next((s for s in streams if s.disposition & av.stream.Disposition.default), streams[0])
-
-
-def _mono(frame: av.AudioFrame) -> Samples:
-    """A frame of any sample format -> float32 [n], the mean of its channels."""
-    values = frame.to_ndarray()  # planar [channels, n], packed [1, n * channels]
-    if not frame.format.is_planar:
-        values = values.reshape(-1, len(frame.layout.channels)).T
-    mean = values.mean(axis=0, dtype=np.float64)
-    if values.dtype == np.uint8:
-        mean = (mean - 128.0) / 128.0
-    elif values.dtype.kind == "i":
-        mean = mean / 2.0 ** (8 * values.dtype.itemsize - 1)
-    return np.asarray(mean, np.float32)

@@ -6,13 +6,17 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 
 import numpy as np
 import numpy.typing as npt
 
-from fun_asr.audio.decode import SAMPLE_RATE, stream
+from fun_asr.audio.calls import note_call
+from fun_asr.audio.decode import SAMPLE_RATE, passes
+from fun_asr.audio.options import AudioOptions
+from fun_asr.audio.report import AudioReport
 from fun_asr.audio.segment import Span, pack_speech, segment_stream
 from fun_asr.audio.vad import SpeechDetector, speech_probabilities
 from fun_asr.errors import AudioDecodeError
@@ -33,6 +37,10 @@ class AudioSegment:
     samples: npt.NDArray[np.float32]
     """Mono 16 kHz `[len(span)]`; none where nobody speaks."""
     speech: bool = True
+    channel: int | None = None
+    """The channel's number, from 1, where each is read by itself."""
+    track: int | None = None
+    """The audio track's number, from 1, where all are read."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +51,8 @@ class EndOfRecording:
     """The recording's place among the paths."""
     error: AudioDecodeError | None
     """Why the recording could not be read to its end."""
+    report: AudioReport = field(default_factory=AudioReport)
+    """What was found in it."""
 
 
 Event = AudioSegment | EndOfRecording
@@ -57,16 +67,11 @@ def cut_stream(
 ) -> Iterator[AudioSegment]:
     """Cut a recording into segments that follow each other without a gap, in bounded memory.
 
-    Parameters
-    ----------
-    recording : int
-        Its number.
-    blocks : iterable of float32 [samples]
-        Consecutive pieces of mono 16 kHz audio, of any lengths.
-    max_seconds : float
-        Longest segment, seconds.
-    detector : SpeechDetector, optional
-        Finds speech; without one every segment counts as speech and is cut where the energy is low.
+    Arguments:
+        recording: its number.
+        blocks: consecutive pieces of mono 16 kHz audio, of any lengths.
+        max_seconds: longest segment, seconds.
+        detector: finds speech; without one every segment counts as speech and is cut where the energy is low.
     """
     # Copies, so that a segment keeps no more than itself alive.
     if detector is None:
@@ -78,32 +83,31 @@ def cut_stream(
 
 
 def read_segments(
-    paths: Iterable[str], max_seconds: float = 30.0, workers: int = 1, detector: SpeechDetector | None = None
+    paths: Iterable[str],
+    max_seconds: float = 30.0,
+    workers: int = 1,
+    detector: SpeechDetector | None = None,
+    options: AudioOptions | None = None,
 ) -> Generator[Event, None, None]:
     """Cut recordings into segments, in order, whatever the number of threads.
 
     The threads are daemons and end when the iterator is closed or collected.
 
-    Parameters
-    ----------
-    paths : iterable of str
-        Audio or video files; taken one by one, shortly before they are opened.
-    max_seconds : float
-        Longest segment, seconds.
-    workers : int
-        Recordings decoded at the same time.
-    detector : SpeechDetector, optional
-        As for `cut_stream`.
+    Arguments:
+        paths: audio or video files; taken one by one, shortly before they are opened.
+        max_seconds: longest segment, seconds.
+        workers: recordings decoded at the same time.
+        detector: as for `cut_stream`.
+        options: what is taken from each recording.
 
-    Yields
-    ------
-    AudioSegment or EndOfRecording
-        The segments of the first path, its end, those of the second path, and so on.
+    Yields:
+        The segments of the first path, its end, those of the second path, and so on. Where every channel or track is
+            read by itself, a recording's segments begin again at its beginning with each.
     """
     ahead = _Ahead()
     jobs: SimpleQueue[_Job | None] = SimpleQueue()
     for _ in range(workers):
-        arguments = (jobs, max_seconds, detector, ahead)
+        arguments = (jobs, max_seconds, detector, options or AudioOptions(), ahead)
         threading.Thread(target=_work, args=arguments, name="fun-asr-reader", daemon=True).start()
     remaining = enumerate(paths)
     started = 0
@@ -175,19 +179,30 @@ def _samples(event: Event) -> int:
     return len(event.samples) if isinstance(event, AudioSegment) else 0
 
 
-def _work(jobs: SimpleQueue[_Job | None], max_seconds: float, detector: SpeechDetector | None, ahead: _Ahead) -> None:
+def _work(
+    jobs: SimpleQueue[_Job | None],
+    max_seconds: float,
+    detector: SpeechDetector | None,
+    options: AudioOptions,
+    ahead: _Ahead,
+) -> None:
     while (job := jobs.get()) is not None and not ahead.stopped:
         recording, path = job
         error: AudioDecodeError | None = None
+        report = AudioReport()
         try:
-            for segment in cut_stream(recording, stream(path), max_seconds, detector):
-                if not ahead.put(segment):
-                    return
+            with closing(passes(path, options, report)) as streams:
+                for one in streams:
+                    for segment in cut_stream(recording, one.blocks(), max_seconds, detector):
+                        if not ahead.put(replace(segment, channel=one.channel, track=one.track)):
+                            return
+                    if detector is not None:
+                        note_call(one.apart, detector, one.report)
         except AudioDecodeError as raised:
             error = raised
         except Exception as raised:  # one recording must not end the run, whatever a codec raises
             error = AudioDecodeError(path, f"cannot be decoded: {type(raised).__name__}: {raised}")
-        ahead.put(EndOfRecording(recording, error))
+        ahead.put(EndOfRecording(recording, error, report))
 
 
 def default_workers() -> int:

@@ -54,24 +54,16 @@ def split_at_pauses(
 ) -> list[Span]:
     """Cut a recording into contiguous spans, each cut at the quietest point of the latter part of its window.
 
-    Parameters
-    ----------
-    samples : float32 [samples]
-        Mono audio at 16 kHz, without NaN.
-    max_seconds : float
-        Longest span in seconds, at least 1. A recording that fits is a single span.
-    min_seconds : float, optional
-        Shortest span in seconds, the last one excepted; half of `max_seconds` by default.
+    Arguments:
+        samples: mono audio at 16 kHz, without NaN.
+        max_seconds: longest span in seconds, at least 1. A recording that fits is a single span.
+        min_seconds: shortest span in seconds, the last one excepted; half of `max_seconds` by default.
 
-    Returns
-    -------
-    list of Span
+    Returns:
         Every sample lies in exactly one span; no samples, no spans.
 
-    Raises
-    ------
-    ValueError
-        If `samples` is not one-dimensional or not 0 < min_seconds < max_seconds.
+    Raises:
+        ValueError: if `samples` is not one-dimensional or not 0 < min_seconds < max_seconds.
     """
     return [span for span, _ in segment_stream([samples], max_seconds, min_seconds)]
 
@@ -81,22 +73,15 @@ def segment_stream(
 ) -> Iterator[tuple[Span, npt.NDArray[np.float32]]]:
     """Cut a stream as `split_at_pauses` cuts the joined blocks, holding one span and one block at a time.
 
-    Parameters
-    ----------
-    blocks : iterable of float32 [samples]
-        Consecutive pieces of mono 16 kHz audio, of any lengths.
-    max_seconds, min_seconds : float
-        As for `split_at_pauses`, seconds.
+    Arguments:
+        blocks: consecutive pieces of mono 16 kHz audio, of any lengths.
+        max_seconds, min_seconds: as for `split_at_pauses`, seconds.
 
-    Yields
-    ------
-    (Span, float32 [len(span)])
+    Yields:
         Position in the whole stream, and the samples there (a view: copy before writing to it).
 
-    Raises
-    ------
-    ValueError
-        As for `split_at_pauses`, at the first step.
+    Raises:
+        ValueError: as for `split_at_pauses`, at the first step.
     """
     longest = round(max_seconds * SAMPLE_RATE)
     shortest = longest // 2 if min_seconds is None else round(min_seconds * SAMPLE_RATE)

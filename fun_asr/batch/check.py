@@ -17,7 +17,11 @@ CHECKED_SECONDS = 1.0
 
 
 def unreadable(tasks: Sequence[Task]) -> dict[Key, FunASRError]:
-    """What is wrong with the recordings that do not open; damage further on shows only when all is decoded."""
+    """What is wrong with the recordings that do not open; damage further on shows only when all is decoded.
+
+    As strict as reading can be: what would be transcribed in part is named here too. Pipes can be read once, and are
+    left alone.
+    """
     with ThreadPoolExecutor(READERS) as readers:
         errors = readers.map(_error, (task.path for task in tasks))
         return {task.key: error for task, error in zip(tasks, errors, strict=True) if error is not None}
@@ -25,10 +29,14 @@ def unreadable(tasks: Sequence[Task]) -> dict[Key, FunASRError]:
 
 def _error(path: str) -> FunASRError | None:
     from fun_asr.audio.decode import stream
+    from fun_asr.audio.options import AudioOptions
+    from fun_asr.audio.source import is_spooled
 
+    if is_spooled(path):
+        return None
     try:
-        with closing(stream(path, CHECKED_SECONDS)) as blocks:  # type: ignore[type-var]
-            next(iter(blocks))
+        with closing(stream(path, CHECKED_SECONDS, AudioOptions(strict=True))) as blocks:
+            next(blocks)
     except AudioDecodeError as error:
         return error
     except Exception as error:  # whatever a codec raises

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,9 @@ import pytest
 
 from fun_asr.audio import prefetch
 from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.options import AudioOptions
 from fun_asr.audio.prefetch import RECORDINGS_AHEAD, SECONDS_AHEAD, AudioSegment, EndOfRecording, read_segments
+from fun_asr.audio.report import AudioReport
 from fun_asr.errors import AudioDecodeError
 
 Samples = npt.NDArray[np.float32]
@@ -24,7 +27,10 @@ class Disk:
         self.read: Counter[str] = Counter()
         self.lock = threading.Lock()
 
-    def stream(self, path: str) -> Iterator[Samples]:
+    def passes(self, path: str, options: AudioOptions, report: AudioReport) -> Iterator[SimpleNamespace]:
+        yield SimpleNamespace(blocks=lambda: self.blocks(path), channel=None, track=None, apart=None, report=report)
+
+    def blocks(self, path: str) -> Iterator[Samples]:
         pieces, seconds = path.split("#")[0].split("x")
         for _ in range(int(pieces)):
             with self.lock:
@@ -44,7 +50,7 @@ class Disk:
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
     disk = Disk()
-    monkeypatch.setattr(prefetch, "stream", disk.stream)
+    monkeypatch.setattr(prefetch, "passes", disk.passes)
     return disk
 
 
