@@ -7,10 +7,11 @@ hand out work have these objects too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from fun_asr.audio.options import AudioOptions
 from fun_asr.errors import ConfigError
 from fun_asr.text.hotwords import Hotword
 
@@ -63,6 +64,8 @@ class TranscriptionOptions:
     itn: bool = True
     hotwords: tuple[Hotword, ...] = ()
     """As `checked_hotwords` gives them."""
+    audio: AudioOptions = field(default_factory=AudioOptions)
+    """What is taken from a recording: channels, track, and whether a damaged one is refused."""
     guard: bool = True
     """Whether invented text is cut; without, what the search found stays, for those who measure the guard."""
 

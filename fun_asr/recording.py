@@ -5,12 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.prefetch import AudioSegment
+from fun_asr.audio.report import AudioReport, Loss
 from fun_asr.audio.segment import Span
 from fun_asr.errors import AudioDecodeError
 from fun_asr.recogniser import RecognisedSegment
-from fun_asr.transcript import Cut, ModelInfo, Result, Segment, Transcript, TranscriptionFailure
+from fun_asr.transcript import Cut, Lost, ModelInfo, Result, Segment, Transcript, TranscriptionFailure
 
 __all__ = ["RecordingState"]
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A segment without its samples, and what was recognised of it."""
+
+    span: Span
+    channel: int | None
+    track: int | None
+    found: RecognisedSegment
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        return self.span.start, self.track or 0, self.channel or 0
 
 
 @dataclass
@@ -26,14 +42,16 @@ class RecordingState:
     """Segments that wait in the pool."""
     ended: bool = False
     error: AudioDecodeError | None = None
-    finished: list[tuple[Span, RecognisedSegment]] = field(default_factory=list)
+    report: AudioReport = field(default_factory=AudioReport)
+    """What was found while it was decoded."""
+    finished: list[_Finished] = field(default_factory=list)
     """In the order in which they finished."""
 
-    def add(self, span: Span, found: RecognisedSegment) -> None:
+    def add(self, segment: AudioSegment, found: RecognisedSegment) -> None:
         """Take up what was recognised of a segment; the recording's language is the first one found."""
         if self.language is None and found.language is not None:
             self.language, self.language_probability = found.language, found.language_probability
-        self.finished.append((span, found))
+        self.finished.append(_Finished(segment.span, segment.channel, segment.track, found))
 
     def result(self, model: ModelInfo) -> Result | None:
         """What came of the recording; None before it is finished.
@@ -45,19 +63,21 @@ class RecordingState:
             return None
         if self.error is not None:
             return TranscriptionFailure(path=self.path or self.error.path, error=self.error)
-        ordered = sorted(self.finished, key=lambda done: done[0].start)
+        ordered = sorted(self.finished, key=lambda done: done.order)
         segments = tuple(
             Segment(
-                start=span.start / SAMPLE_RATE,
-                end=span.end / SAMPLE_RATE,
-                text=found.text,
+                start=done.span.start / SAMPLE_RATE,
+                end=done.span.end / SAMPLE_RATE,
+                text=done.found.text,
                 language=self.language,
                 language_probability=self.language_probability,
-                score=found.score,
-                words=found.words,
-                spoken=found.spoken,
+                score=done.found.score,
+                words=done.found.words,
+                spoken=done.found.spoken,
+                channel=done.channel,
+                track=done.track,
             )
-            for span, found in ordered
+            for done in ordered
         )
         return Transcript(
             path=self.path,
@@ -65,11 +85,18 @@ class RecordingState:
             language=self.language,
             language_probability=self.language_probability,
             segments=segments,
-            word_times=any(found.word_times for _, found in ordered),
+            word_times=any(done.found.word_times for done in ordered),
             cut=Cut(
-                silent_segments=sum(not found.spoken for _, found in ordered),
-                loops=sum(found.looped for _, found in ordered),
-                words=sum(found.cut_words for _, found in ordered),
+                silent_segments=sum(not done.found.spoken for done in ordered),
+                loops=sum(done.found.looped for done in ordered),
+                words=sum(done.found.cut_words for done in ordered),
             ),
+            lost=tuple(_lost(loss) for loss in self.report.lost),
+            warnings=tuple(self.report.lines()),
             model=model,
         )
+
+
+def _lost(loss: Loss) -> Lost:
+    start, duration = loss.seconds
+    return Lost(start=start, duration=duration, cause=loss.cause)

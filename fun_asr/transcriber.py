@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fun_asr.audio.options import AudioOptions
 from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, default_workers, read_segments
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
 from fun_asr.bundled import BUNDLED_MODEL
@@ -151,6 +152,9 @@ class Transcriber:
         punctuation: bool = True,
         itn: bool = True,
         hotwords: Phrases = (),
+        channels: str = "mix",
+        track: str | int | None = None,
+        strict: bool = False,
         on_progress: Progress | None = None,
     ) -> Generator[Result, None, None]:
         """Transcribe recordings of any number and length, in memory that depends on neither.
@@ -168,6 +172,12 @@ class Transcriber:
             itn: write numbers, dates, amounts and the like in digits and symbols (inverse text normalization).
             hotwords: phrases to prefer where the model finds them plausible, such as names; or pairs of a phrase and
                 its weight, 1 being that of the others. They change which words are written, never their probabilities.
+            channels: "mix" (one channel alone where they cancel each other), "left", "right", a number from 1, or
+                "each": every channel by itself, its number in `Segment.channel`.
+            track: of a file with several audio tracks: a number from 1, a language, or "all"; None is the one that a
+                player would choose.
+            strict: refuse a recording of which a part cannot be decoded, instead of transcribing the rest and saying
+                what is lost (`Transcript.lost`).
             on_progress: called with the seconds of audio finished since the last call.
 
         Returns:
@@ -187,6 +197,7 @@ class Transcriber:
             punctuation=punctuation,
             itn=itn,
             hotwords=checked_hotwords(hotwords),
+            audio=AudioOptions(channels=channels, track=None if track is None else str(track), strict=strict),
         )
         return self.run(paths, options, on_progress)
 
@@ -276,7 +287,7 @@ class Transcriber:
                 yield name
 
         # Closed with this iterator, so that the readers end when the caller stops early.
-        segments = read_segments(opened(), self._segment_seconds, default_workers(), self._detector)
+        segments = read_segments(opened(), self._segment_seconds, default_workers(), self._detector, options.audio)
         with closing(segments) as events:
             yield from self._results(events, recordings, options, on_progress)
 
@@ -327,7 +338,7 @@ class Transcriber:
                 found = self.recogniser.recognise(batch, [owner.language for owner in owners], options)
                 for owner, segment, recognised in zip(owners, batch, found, strict=True):
                     owner.pending -= 1
-                    owner.add(segment.span, recognised)
+                    owner.add(segment, recognised)
                 return_free_memory()
                 report(sum(segment.span.seconds for segment in batch))
             yield from ready()
@@ -340,16 +351,16 @@ class Transcriber:
     def _receive(event: AudioSegment | EndOfRecording, recording: RecordingState, pool: SegmentPool) -> float:
         """Take what was read; returns the seconds of it that are done with."""
         if isinstance(event, EndOfRecording):
-            recording.ended, recording.error = True, event.error
+            recording.ended, recording.error, recording.report = True, event.error, event.report
             if event.error is not None:
                 pool.drop(event.recording)
             return 0.0
-        recording.samples = event.span.end
+        recording.samples = max(recording.samples, event.span.end)
         if event.speech and not is_silent(event.samples):
             recording.pending += 1
             pool.add(event)
             return 0.0
-        recording.add(event.span, RecognisedSegment())
+        recording.add(event, RecognisedSegment())
         return event.span.seconds
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from fun_asr.errors import FunASRError
 
-__all__ = ["Cut", "ModelInfo", "Result", "Segment", "Transcript", "TranscriptionFailure", "Word"]
+__all__ = ["Cut", "Lost", "ModelInfo", "Result", "Segment", "Transcript", "TranscriptionFailure", "Word"]
 
 WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
 """Codes of the languages that put no space between words or sentences."""
@@ -56,12 +56,18 @@ class Segment:
     """Empty where there are no word times."""
     spoken: str = ""
     """What was recognised, before punctuation and inverse text normalization made `text` of it."""
+    channel: int | None = None
+    """Number of the channel, from 1, where each was transcribed by itself."""
+    track: int | None = None
+    """Number of the audio track, from 1, where all were transcribed."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields under their own names, for JSON; times are rounded to milliseconds."""
         return {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
+            "channel": self.channel,
+            "track": self.track,
             "text": self.text,
             "spoken": self.spoken,
             "language": self.language,
@@ -88,6 +94,22 @@ class Cut:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lost:
+    """A part of a recording that could not be decoded."""
+
+    start: float
+    """Seconds from the start of the recording."""
+    duration: float | None
+    """Seconds; None where nothing tells how much is missing."""
+    cause: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields under their own names, for JSON; times are rounded to milliseconds."""
+        duration = None if self.duration is None else round(self.duration, 3)
+        return {"start": round(self.start, 3), "duration": duration, "cause": self.cause}
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelInfo:
     """What a loaded model is and computes with."""
 
@@ -111,7 +133,10 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript:
-    """The transcript of a recording; its segments follow each other without a gap and cover the recording."""
+    """The transcript of a recording; its segments follow each other without a gap and cover the recording.
+
+    Where every channel or audio track was transcribed by itself, each has such segments, interleaved in time.
+    """
 
     path: str | None
     """The recording as the caller named it; None for samples in memory."""
@@ -125,8 +150,27 @@ class Transcript:
     word_times: bool = False
     """Whether the segments have words with times: they do in English, where they were asked for."""
     cut: Cut = Cut()
+    lost: tuple[Lost, ...] = ()
+    """What could not be decoded; inside the recording silence stands in its place."""
+    warnings: tuple[str, ...] = ()
+    """What there is to say about the recording, a line each, `lost` included."""
     model: ModelInfo | None = None
     """What recognised it."""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a part of the recording could not be decoded."""
+        return bool(self.lost)
+
+    @property
+    def voices(self) -> dict[str | None, tuple[Segment, ...]]:
+        """The segments of each channel and track by its name; all under None where nothing was kept apart."""
+        found: dict[str | None, list[Segment]] = {}
+        for segment in self.segments:
+            parts = [("Track", segment.track), ("Channel", segment.channel)]
+            name = ", ".join(f"{kind} {number}" for kind, number in parts if number is not None)
+            found.setdefault(name or None, []).append(segment)
+        return {name: tuple(segments) for name, segments in sorted(found.items(), key=lambda item: item[0] or "")}
 
     @property
     def text(self) -> str:
@@ -153,6 +197,9 @@ class Transcript:
             "spoken": self.spoken,
             "word_times": self.word_times,
             "cut": self.cut.to_dict(),
+            "incomplete": self.incomplete,
+            "lost": [part.to_dict() for part in self.lost],
+            "warnings": list(self.warnings),
             "model": None if self.model is None else self.model.to_dict(),
             "segments": [segment.to_dict() for segment in self.segments],
         }

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from fun_asr.errors import FunASRError
+from fun_asr.transcript import Lost
 
 try:
     import fcntl
@@ -111,15 +112,18 @@ class Journal:
         self._append({"event": "begin", "files": [[*key, name] for key, name in files]})
         self._begin(files)
 
-    def done(self, key: Key, name: str, outputs: Mapping[str, int], seconds: float) -> None:
+    def done(self, key: Key, name: str, outputs: Mapping[str, int], seconds: float, lost: Sequence[Lost] = ()) -> None:
         """Note that a recording's outputs are in place.
 
         Arguments:
             key, name: the recording.
             outputs: bytes by format.
-            seconds: length of the recording, for whoever reads the journal.
+            seconds, lost: length of the recording, and what of it could not be decoded, for whoever reads the journal.
         """
-        self._append({"event": "done", "file": [*key, name], "outputs": dict(outputs), "seconds": round(seconds, 3)})
+        record = {"event": "done", "file": [*key, name], "outputs": dict(outputs), "seconds": round(seconds, 3)}
+        if lost:
+            record |= {"incomplete": True, "lost": [part.to_dict() for part in lost]}
+        self._append(record)
         self._done(key, name, outputs)
 
     def model(self, info: Mapping[str, Any]) -> None:

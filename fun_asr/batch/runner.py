@@ -22,7 +22,7 @@ from fun_asr.errors import AudioDecodeError, FunASRError
 from fun_asr.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, write_atomically
 from fun_asr.inputs.discover import output_names
 from fun_asr.inputs.sources import Recording
-from fun_asr.transcript import ModelInfo, Result, Transcript, TranscriptionFailure
+from fun_asr.transcript import Lost, ModelInfo, Result, Transcript, TranscriptionFailure
 from fun_asr.writers.base import Writer
 
 __all__ = ["BatchObserver", "BatchRun", "Failure", "Summary", "describe", "hash_config"]
@@ -61,6 +61,8 @@ class Summary:
     done_before: int = 0
     transcribed: int = 0
     failures: list[Failure] = field(default_factory=list)
+    incomplete: dict[str, tuple[Lost, ...]] = field(default_factory=dict)
+    """What could not be decoded of recordings that were transcribed, by path."""
     audio_seconds: float = 0.0
     """Of what was transcribed."""
     wall_seconds: float = 0.0
@@ -90,6 +92,9 @@ class Summary:
             "audio_seconds": round(self.audio_seconds, 3),
             "wall_seconds": round(self.wall_seconds, 3),
             "rtfx": round(self.rtfx, 2),
+            "incomplete": [
+                {"path": path, "lost": [part.to_dict() for part in lost]} for path, lost in self.incomplete.items()
+            ],
             "failures": [
                 {
                     "path": failure.path,
@@ -286,11 +291,13 @@ class BatchRun:
             if result.model is not None and result.model != self._model:
                 self.journal.model(result.model.to_dict())
                 self._model = result.model
-            self.journal.done(task.key, task.name, outputs, result.duration)
+            self.journal.done(task.key, task.name, outputs, result.duration, result.lost)
         except OSError as error:
             self._fail_to_write(task, place, error)
             return
         self._summary.transcribed += 1
+        if result.incomplete:
+            self._summary.incomplete[task.path] = result.lost
         self._summary.audio_seconds += result.duration
         self.observer.done(task, result)
 

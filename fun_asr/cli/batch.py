@@ -123,6 +123,8 @@ def print_summary(summary: Summary) -> None:
         f"{summary.done_before} done before",
         f"{len(summary.failures)} failed",
     ]
+    if summary.incomplete:
+        parts.insert(1, f"{len(summary.incomplete)} of them incomplete")
     click.echo(f"fun-asr: {', '.join(parts)}, of {summary.total}", err=True)
     if summary.status != "finished":
         click.echo(f"fun-asr: {summary.status}, {summary.left} left; the same command goes on from here", err=True)

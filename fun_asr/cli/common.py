@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fun_asr.audio.options import AudioOptions, RawFormat
 from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError
 from fun_asr.options import DEFAULT_BEAM_SIZE, ModelOptions, TranscriptionOptions
 
 if TYPE_CHECKING:
     from fun_asr.text.hotwords import Hotword
     from fun_asr.transcriber import Transcriber
+    from fun_asr.transcript import Transcript
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
@@ -60,7 +62,14 @@ def _hotwords(ctx: click.Context, param: click.Parameter, value: str | None) -> 
         raise click.BadParameter(str(error)) from None
 
 
-# Each is called like the field of `ModelOptions` or `TranscriptionOptions` that it sets.
+def _raw(ctx: click.Context, param: click.Parameter, value: str | None) -> RawFormat | None:
+    try:
+        return None if value is None else RawFormat.parse(value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+# Each is called like the field of `ModelOptions`, `TranscriptionOptions` or `AudioOptions` that it sets.
 _MODEL_OPTIONS = (
     click.option(
         "-m", "--model", "directory", type=click.Path(path_type=Path), help="Model directory. [default: bundled]"
@@ -128,6 +137,24 @@ _DECODING_OPTIONS = (
 )
 
 
+_AUDIO_OPTIONS = (
+    click.option(
+        "--channels",
+        default="mix",
+        show_default=True,
+        metavar="mix|left|right|each|N",
+        help="Which channels to hear; each transcribes every one by itself and labels it.",
+    ),
+    click.option(
+        "--track", metavar="N|LANGUAGE|all", help="Which audio track of several. [default: the one a player takes]"
+    ),
+    click.option(
+        "--strict", is_flag=True, help="Refuse a damaged recording, instead of transcribing what can be decoded."
+    ),
+    click.option("--raw", metavar="ENCODING,RATE,CHANNELS", callback=_raw, help="No headers, such as s16le,16000,1."),
+)
+
+
 def model_options(command: Command) -> Callable[..., object]:
     """Add the options that choose the model, its language and how it runs.
 
@@ -138,7 +165,7 @@ def model_options(command: Command) -> Callable[..., object]:
 
 def recognition_options(command: Command) -> Callable[..., object]:
     """Add those of `model_options` and those that choose how transcripts are decoded and written, into `options`."""
-    return _with_options(command, (*_MODEL_OPTIONS, *_DECODING_OPTIONS))
+    return _with_options(command, (*_MODEL_OPTIONS, *_DECODING_OPTIONS, *_AUDIO_OPTIONS))
 
 
 def _with_options(
@@ -146,12 +173,15 @@ def _with_options(
 ) -> Callable[..., object]:
     @functools.wraps(command)
     def with_objects(*arguments: Any, **values: Any) -> object:
-        def taken(kind: type[ModelOptions] | type[TranscriptionOptions]) -> dict[str, Any]:
-            return {field.name: values.pop(field.name) for field in dataclasses.fields(kind) if field.name in values}
+        def taken(kind: type[AudioOptions | ModelOptions | TranscriptionOptions]) -> dict[str, Any]:
+            # `audio` is an object, made of options of its own.
+            names = {field.name for field in dataclasses.fields(kind)} - {"audio"}
+            return {name: values.pop(name) for name in names & values.keys()}
 
         try:
             model = ModelOptions(**taken(ModelOptions))
-            options = TranscriptionOptions(**taken(TranscriptionOptions))
+            audio = AudioOptions(**taken(AudioOptions))
+            options = TranscriptionOptions(audio=audio, **taken(TranscriptionOptions))
         except ConfigError as error:
             raise click.UsageError(f"--{error}") from None
         return command(*arguments, model=model, options=options, **values)
@@ -228,6 +258,12 @@ def make_writable(folder: Path) -> None:
 def print_error(error: FunASRError) -> None:
     """Print one line on standard error."""
     click.echo(f"fun-asr: error: {' '.join(str(error).splitlines())}", err=True)
+
+
+def print_warnings(transcript: Transcript) -> None:
+    """Say on standard error what there is to say about a recording, a line each."""
+    for warning in transcript.warnings:
+        click.echo(f"fun-asr: warning: {transcript.path}: {warning}", err=True)
 
 
 def without_standard_input(

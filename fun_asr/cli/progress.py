@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fun_asr.cli.common import print_error
+from fun_asr.cli.common import print_error, print_warnings
 
 if TYPE_CHECKING:
     from fun_asr.batch.runner import Failure
@@ -55,6 +55,8 @@ class BatchProgress:
     def done(self, task: Task, transcript: Transcript) -> None:
         """As `BatchObserver.done`."""
         self._seconds += transcript.duration
+        with self._bar.external_write_mode(file=sys.stderr):
+            print_warnings(transcript)
         self._finish(task)
 
     def failed(self, task: Task | None, failure: Failure) -> None:

@@ -18,6 +18,7 @@ from fun_asr.cli.common import (
     load_transcriber,
     make_writable,
     print_error,
+    print_warnings,
     recognition_options,
     renamed,
     without_standard_input,
@@ -174,7 +175,9 @@ def _run(recognise: Callable[..., Generator[Result, None, None]], inputs: Inputs
                     output.fail(renamed(result.error, names))
                 else:
                     assert result.path is not None
-                    output.write(dataclasses.replace(result, path=names.get(result.path, result.path)))
+                    named = dataclasses.replace(result, path=names.get(result.path, result.path))
+                    print_warnings(named)
+                    output.write(named)
             if len(inputs.recordings) > 1:
                 bar.update()
 

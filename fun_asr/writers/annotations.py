@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from fun_asr.inputs.info import RecordingInfo
-from fun_asr.transcript import Transcript
+from fun_asr.transcript import Segment, Transcript
 from fun_asr.writers.base import Writer
 from fun_asr.writers.word_times import cue_words
 
@@ -34,7 +34,7 @@ class CTMWriter(Writer):
             for word in cue_words(segment):
                 fields = [
                     name,
-                    CHANNEL,
+                    _channel(segment),
                     f"{word.start:.3f}",
                     f"{word.end - word.start:.3f}",
                     word.text.replace(" ", ""),
@@ -54,23 +54,26 @@ class STMWriter(Writer):
     def render(self, transcript: Transcript, info: RecordingInfo) -> str:
         name = _name(transcript, info)
         return "".join(
-            f"{name} {CHANNEL} {SPEAKER} {segment.start:.3f} {segment.end:.3f} {' '.join(segment.text.split())}\n"
+            f"{name} {_channel(segment)} {SPEAKER} {segment.start:.3f} {segment.end:.3f} "
+            f"{' '.join(segment.text.split())}\n"
             for segment in transcript.segments
             if segment.text
         )
 
 
 class TextGridWriter(Writer):
-    """Praat's long text format: a tier of segments and, where there are word times, a tier of words."""
+    """Praat's long text format: a tier of segments and, where there are word times, one of words, for each channel."""
 
     extension = ".TextGrid"
 
     def render(self, transcript: Transcript, info: RecordingInfo) -> str:
-        segments = [(segment.start, segment.end, segment.text) for segment in transcript.segments]
-        tiers = {"segments": segments}
-        if any(segment.words for segment in transcript.segments):
-            timed = (word for segment in transcript.segments for word in cue_words(segment))
-            tiers["words"] = [(word.start, word.end, word.text) for word in timed]
+        tiers = {}
+        for voice, segments in transcript.voices.items():
+            suffix = "" if voice is None else f", {voice.lower()}"
+            tiers[f"segments{suffix}"] = [(segment.start, segment.end, segment.text) for segment in segments]
+            if any(segment.words for segment in segments):
+                timed = (word for segment in segments for word in cue_words(segment))
+                tiers[f"words{suffix}"] = [(word.start, word.end, word.text) for word in timed]
         lines = [
             'File type = "ooTextFile"',
             'Object class = "TextGrid"',
@@ -99,6 +102,10 @@ class TextGridWriter(Writer):
                     f'            text = "{" ".join(text.split()).replace(chr(34), chr(34) * 2)}"',
                 ]
         return "\n".join(lines) + "\n"
+
+
+def _channel(segment: Segment) -> str:
+    return CHANNEL if segment.channel is None else str(segment.channel)
 
 
 def _name(transcript: Transcript, info: RecordingInfo) -> str:

@@ -92,6 +92,8 @@ class JSONLWriter(Writer):
             "pred_text": entry["text"],
             "language": entry["language"],
             "language_probability": entry["language_probability"],
+            "incomplete": entry["incomplete"],
+            "lost": entry["lost"],
             "segments": entry["segments"],
         }
         return json.dumps(line, ensure_ascii=False) + "\n"

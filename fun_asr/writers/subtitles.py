@@ -6,13 +6,13 @@ import dataclasses
 import math
 import unicodedata
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fun_asr.errors import ConfigError
 from fun_asr.inputs.info import RecordingInfo
-from fun_asr.transcript import Transcript
+from fun_asr.transcript import Segment, Transcript
 from fun_asr.writers.base import Writer, milliseconds
 from fun_asr.writers.word_times import CueWord, cue_words
 
@@ -58,6 +58,7 @@ class SubtitleOptions:
 @dataclass(frozen=True)
 class _Cue:
     lines: list[list[CueWord]]
+    voice: str | None = None
 
     @property
     def words(self) -> list[CueWord]:
@@ -78,6 +79,10 @@ class _SubtitleWriter(Writer):
         """A time as the format writes it."""
 
     @abstractmethod
+    def _label(self, voice: str) -> str:
+        """What stands before the words of one of several channels."""
+
+    @abstractmethod
     def _escape(self, text: str) -> str:
         """Text without what the format would read as something else."""
 
@@ -85,6 +90,7 @@ class _SubtitleWriter(Writer):
         """What is shown, with its line of times."""
         for cue in _cues(transcript, self._options):
             words = cue.words
+            label = "" if cue.voice is None else self._label(self._escape(cue.voice))
             shown = [(words[0].start, words[-1].end, -1)]
             if self._options.highlight_words:
                 shown = list(_highlights(words))
@@ -92,7 +98,7 @@ class _SubtitleWriter(Writer):
                 first = milliseconds(start)
                 # A cue that ends as it starts is never shown.
                 last = max(milliseconds(end), first + 1)
-                yield f"{self._time(first)} --> {self._time(last)}", self._text(cue, highlighted)
+                yield f"{self._time(first)} --> {self._time(last)}", label + self._text(cue, highlighted)
 
     def _text(self, cue: _Cue, highlighted: int) -> str:
         lines = []
@@ -125,6 +131,9 @@ class SRTWriter(_SubtitleWriter):
         hours, minutes, seconds, rest = _clock(total_milliseconds)
         return f"{hours:02}:{minutes:02}:{seconds:02},{rest:03}"
 
+    def _label(self, voice: str) -> str:
+        return f"{voice}: "
+
     def _escape(self, text: str) -> str:
         return text.replace("-->", "->")
 
@@ -144,6 +153,9 @@ class VTTWriter(_SubtitleWriter):
         hours, minutes, seconds, rest = _clock(total_milliseconds)
         return (f"{hours:02}:" if hours else "") + f"{minutes:02}:{seconds:02}.{rest:03}"
 
+    def _label(self, voice: str) -> str:
+        return f"<v {voice}>"
+
     def _escape(self, text: str) -> str:
         return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -153,13 +165,23 @@ def _clock(total_milliseconds: int) -> tuple[int, int, int, int]:
     return minutes // 60, minutes % 60, rest // 1000, rest % 1000
 
 
-def _cues(transcript: Transcript, options: SubtitleOptions) -> Iterator[_Cue]:
+def _cues(transcript: Transcript, options: SubtitleOptions) -> list[_Cue]:
+    """The cues of every channel, in the order of their times."""
+    cues = [
+        dataclasses.replace(cue, voice=voice)
+        for voice, segments in transcript.voices.items()
+        for cue in _cues_of(segments, options)
+    ]
+    return sorted(cues, key=lambda cue: cue.words[0].start) if len(transcript.voices) > 1 else cues
+
+
+def _cues_of(segments: Sequence[Segment], options: SubtitleOptions) -> Iterator[_Cue]:
     width, count, most_words = options.max_line_width, options.max_line_count, options.max_words_per_line
     if width is None and most_words is None:
         width, count = LINE_WIDTH, LINE_COUNT
     lines: list[list[CueWord]] = []
     columns: float = 0
-    for segment in transcript.segments:
+    for segment in segments:
         for place, word in enumerate(cue_words(segment)):
             # Lines of a fixed number are filled over the ends of segments.
             ended = (place == 0 and count is None) or (most_words is not None and place % most_words == 0)

@@ -47,11 +47,16 @@ def test_json_holds_text_language_and_segments(tmp_path: Path) -> None:
         "spoken": "",
         "word_times": False,
         "cut": {"silent_segments": 0, "loops": 0, "words": 0},
+        "incomplete": False,
+        "lost": [],
+        "warnings": [],
         "model": None,
         "segments": [
             {
                 "start": 0,
                 "end": 1,
+                "channel": None,
+                "track": None,
                 "text": "Grüße.",
                 "spoken": "",
                 "language": "en",
