@@ -61,10 +61,11 @@ _READING = (
 _SCORING = (
     click.option(
         "--normalizer",
-        type=click.Choice(["none", "basic", "english"]),
+        type=click.Choice(["none", "basic", "basic_marks", "english"]),
         default="none",
         show_default=True,
-        help="Whisper's normaliser for any language, or for English, on both sides.",
+        help="Whisper's normaliser for any language, or for English, on both sides; basic_marks keeps the combining "
+        "marks that Whisper's basic drops, without which Hindi and Thai lose vowels.",
     ),
     click.option("-c", "--cer", "characters", is_flag=True, help="Count characters instead of words."),
     click.option("--words", is_flag=True, help="Count words in every language."),
@@ -147,7 +148,7 @@ def wer(
     spoken: bool,
     allow_empty: bool,
     ignore_missing: bool,
-    normalizer: Literal["none", "basic", "english"],
+    normalizer: Literal["none", "basic", "basic_marks", "english"],
     characters: bool,
     words: bool,
     alternations: bool | None,
@@ -209,6 +210,7 @@ def wer(
                 unit="characters" if characters else "words" if words else "auto",
                 alternations=pair.alternations if alternations is None else alternations,
                 ignore_missing=ignore_missing,
+                empty=allow_empty,
             )
             for pair in pairs
         ]
@@ -268,11 +270,12 @@ def _together(paths: Sequence[Path], pairs: Sequence[Pair]) -> Pair:
     """One pair of several; where they share ids, these start with their sets' names."""
     from fun_asr.scoring.reading import Pair
 
-    names = [path.stem if path.name != "text" else path.absolute().parent.name for path in paths]
+    names = [_set_name(path.absolute()) for path in paths]
     if len(set(names)) < len(names):
         names = [str(path) for path in paths]
     shared = len({key for pair in pairs for key in pair.references}) < sum(len(pair.references) for pair in pairs)
-    together = Pair({}, {}, [], any(pair.alternations for pair in pairs))
+    doubts = tuple(doubt for pair in pairs for doubt in pair.doubts)
+    together = Pair({}, {}, [], any(pair.alternations for pair in pairs), doubts)
     for name, pair in zip(names, pairs, strict=True):
         prefix = f"{name}/" if shared else ""
         for key, utterance in pair.references.items():
@@ -282,10 +285,18 @@ def _together(paths: Sequence[Path], pairs: Sequence[Pair]) -> Pair:
     return together
 
 
+def _set_name(path: Path) -> str:
+    """A folder's name, or a file's without its format: `v1.0` and `v1.5` are two sets."""
+    if path.name == "text":
+        return path.parent.name
+    is_known = path.suffix.lower().strip(".") in {*FORMATS, "txt", "ndjson", "manifest"}
+    return path.stem if is_known and not path.is_dir() else path.name
+
+
 def _notes(score: Score, pair: Pair, paths: Sequence[Path]) -> list[str]:
     """What is missing on either side."""
     name = ", ".join(map(str, paths))
-    notes = []
+    notes = [*pair.doubts]
     if score.missing:
         how = "left out" if score.partial else "scored as deletions"
         notes.append(f"{name}: has no hypothesis for {_listed(score.missing)}; {how}")
