@@ -6,7 +6,7 @@ import codecs
 import os
 import stat
 
-__all__ = ["decoded", "is_text", "without_mark"]
+__all__ = ["LONGEST_MARK", "decoded", "encoding_of", "is_text", "without_mark"]
 
 # The longer ones first: UTF-32's begins with UTF-16's.
 _MARKS = {
@@ -16,10 +16,12 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
+LONGEST_MARK = 4
+"""Bytes of a mark at most."""
 _LOOKED_AT = 4096  # bytes
 
 
-def _mark(content: bytes) -> tuple[int, str]:
+def encoding_of(content: bytes) -> tuple[int, str]:
     """Length and encoding of a byte order mark; UTF-8 without one."""
     return next(((len(mark), name) for mark, name in _MARKS.items() if content.startswith(mark)), (0, "utf-8"))
 
@@ -30,7 +32,7 @@ def decoded(content: bytes) -> str:
     Raises:
         UnicodeDecodeError: its `object` is the content behind the mark.
     """
-    length, encoding = _mark(content)
+    length, encoding = encoding_of(content)
     return content[length:].decode(encoding)
 
 
@@ -39,7 +41,7 @@ def without_mark(content: bytes) -> bytes:
 
     For lists of names, which without a mark need not be UTF-8.
     """
-    length, encoding = _mark(content)
+    length, encoding = encoding_of(content)
     if encoding == "utf-8":
         return content[length:]
     return content[length:].decode(encoding, "replace").encode()
@@ -54,7 +56,7 @@ def is_text(path: str) -> bool:
             head = file.read(_LOOKED_AT)
     except (OSError, ValueError):
         return False
-    length, encoding = _mark(head)
+    length, encoding = encoding_of(head)
     # The last character may be cut.
     text = codecs.getincrementaldecoder(encoding)()
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from pathlib import Path
+from typing import cast
 
 import click
 
@@ -22,10 +23,19 @@ def format_text(model_dir: Path | None, itn: bool) -> None:
     from fun_asr.text.itn import normalize
 
     punctuator = Punctuator.load(model_dir)
-    lines = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8")
+    lines = _text_lines(cast(io.BufferedReader, sys.stdin.buffer))
     try:
         for line in lines:
             written = punctuator.punctuate_text(line.rstrip("\n"))
             click.echo(normalize(written) if itn else written)
     except UnicodeDecodeError as error:
         raise FunASRError(f"standard input: not UTF-8 text ({error.reason})") from None
+
+
+def _text_lines(standard_input: io.BufferedReader) -> io.TextIOWrapper:
+    """The lines, as they come, in the encoding of the byte order mark, which is no text."""
+    from fun_asr.encodings import LONGEST_MARK, encoding_of
+
+    mark, encoding = encoding_of(standard_input.peek(LONGEST_MARK))
+    standard_input.read(mark)
+    return io.TextIOWrapper(standard_input, encoding=encoding)

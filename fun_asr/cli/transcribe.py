@@ -23,7 +23,8 @@ from fun_asr.cli.common import (
     without_standard_input,
 )
 from fun_asr.cli.output import output_options
-from fun_asr.errors import FunASRError
+from fun_asr.cli.streams import STANDARD_INPUT_NAME, is_closed
+from fun_asr.errors import AudioDecodeError, FunASRError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -65,7 +66,7 @@ def transcribe(
 
     Exit status: 0 all transcribed, 1 some or all failed (each with a line on standard error), 2 wrong usage.
     """
-    from fun_asr.inputs.discover import find_recordings, is_several
+    from fun_asr.inputs.discover import STANDARD_INPUT, find_recordings, is_several
 
     bare = not is_several(paths)
     if output_dir is None:
@@ -73,6 +74,9 @@ def transcribe(
     check_device(model.device)
 
     inputs = find_recordings(paths)
+    if STANDARD_INPUT in inputs.recordings and is_closed(sys.stdin):
+        inputs.recordings.remove(STANDARD_INPUT)
+        inputs.failures.append(AudioDecodeError(STANDARD_INPUT_NAME, "is closed"))
     # Before the model is loaded, so that a mistyped folder shows at once.
     output = _Output(inputs, output_dir, writers, bare=bare)
     if inputs.recordings:

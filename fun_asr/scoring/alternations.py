@@ -1,8 +1,7 @@
 """References that leave a choice, as sclite's do: `{ colour / color }`, `{ uh / @ }`, `(optional)`.
 
-`@` is nothing; alternatives may hold several words and further alternatives. Braces inside a word, as in `set{a}`, are
-letters of it: those of a choice stand at the beginning or the end of what spaces separate. A word in parentheses may be left out:
-then it counts as correct, as with sclite -D.
+`@` is nothing; alternatives may hold several words and further alternatives. A word in parentheses may be left out:
+then it counts as correct, as with sclite -D. Braces inside a word, as in `set{a}`, are letters of it.
 """
 
 from __future__ import annotations

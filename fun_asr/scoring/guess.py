@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,4 +98,4 @@ def _counts(names: Sequence[str]) -> bool:
         return True
     if len(numbers) < _FEWEST_ASCENDING:
         return numbers in (list(range(len(numbers))), list(range(1, len(numbers) + 1)))
-    return all(left < right for left, right in zip(numbers, numbers[1:], strict=False))
+    return all(left < right for left, right in itertools.pairwise(numbers))

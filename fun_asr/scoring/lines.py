@@ -17,7 +17,9 @@ TRN_LINE = re.compile(r"(.*)\(([^()\s]+)\)\s*")
 
 
 def read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]]:
-    """The lines of a file in UTF-8, or with a byte order mark in UTF-16, numbered from 1, without what ends them; none, with a problem, where it is no such.
+    """The lines of a file, numbered from 1, without what ends them; none, with a problem, where it cannot be read.
+
+    It is UTF-8, or what its byte order mark says.
 
     Arguments:
         path: the file.

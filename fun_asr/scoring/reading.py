@@ -123,9 +123,7 @@ def read_pair(
     return dataclasses.replace(pair, doubts=(f"{hypothesis}: {doubt}",) if doubt else ())
 
 
-def _formats(
-    reference: Path, hypothesis: Path, reference_format: str | None, hypothesis_format: str | None
-) -> Guess:
+def _formats(reference: Path, hypothesis: Path, reference_format: str | None, hypothesis_format: str | None) -> Guess:
     named = [reference_format or _named_format(reference), hypothesis_format or _named_format(hypothesis)]
     if named == [None, None]:
         return guess_formats(reference, hypothesis)

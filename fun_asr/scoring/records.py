@@ -17,7 +17,16 @@ from fun_asr.inputs.names import stem
 from fun_asr.scoring.lines import check_unique, read_lines
 from fun_asr.scoring.utterance import Utterance
 
-__all__ = ["HYPOTHESIS_KEYS", "REFERENCE_KEYS", "SPOKEN_KEYS", "holds_texts", "read_json", "read_jsonl", "read_table", "read_texts"]
+__all__ = [
+    "HYPOTHESIS_KEYS",
+    "REFERENCE_KEYS",
+    "SPOKEN_KEYS",
+    "holds_texts",
+    "read_json",
+    "read_jsonl",
+    "read_table",
+    "read_texts",
+]
 
 REFERENCE_KEYS = ("text", "reference", "ref", "sentence", "transcript", "transcription")
 HYPOTHESIS_KEYS = ("pred_text", "hypothesis", "hyp", "prediction", *REFERENCE_KEYS)

@@ -183,9 +183,7 @@ def _as_called(words: Iterable[TimedWord], segments: Sequence[Segment]) -> list[
     called = [dataclasses.replace(word, recording=names.get(word.recording, word.recording)) for word in words]
     theirs, ours = _channels(segments), _channels(called)
     only = {
-        name: next(iter(channels))
-        for name, channels in theirs.items()
-        if len(channels) == 1 == len(ours.get(name, ()))
+        name: next(iter(channels)) for name, channels in theirs.items() if len(channels) == 1 == len(ours.get(name, ()))
     }
     return [dataclasses.replace(word, channel=only.get(word.recording, word.channel)) for word in called]
 

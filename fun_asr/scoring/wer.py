@@ -222,7 +222,8 @@ def score(
         empty: score references without a word even where there are no others: all is insertions, and no rate.
 
     Raises:
-        ScoringError: when no reference has a word and they may not be empty, or when none is to be scored, or when choices are not well formed.
+        ScoringError: when no reference has a word and they may not be empty, when there is nothing to score, or when
+            choices are not well formed.
     """
     normalize = normalize or get_normalizer("none")
     scored = [name for name in references if name in hypotheses or not ignore_missing]

@@ -1,8 +1,9 @@
 """Normalisers for scoring: what two writings of the same words are reduced to before they are compared.
 
 `basic` and `english` behave as Whisper's (Radford et al., 2022, appendix C), so that error rates compare with published
-ones, but that a typographic apostrophe is an apostrophe; `basic_marks` also keeps combining marks. The rules are the library whisper-normalizer's, which takes about 0.2 ms for a sentence. Test sets repeat their
-words, so here a word that its neighbours cannot change is given to the library once.
+ones, but that a typographic apostrophe is an apostrophe; `basic_marks` is `basic` with combining marks. The rules are
+the library whisper-normalizer's, which takes about 0.2 ms for a sentence. Test sets repeat their words, so here a word
+that its neighbours cannot change is given to the library once.
 """
 
 from __future__ import annotations
