@@ -108,7 +108,10 @@ class _CommandGroup(click.Group):
 def _in_one_line(error: Exception) -> str:
     message = " ".join(str(error).splitlines())
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+        # Of a copy, the second is what could not be written.
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        name = error.filename2 if is_full and error.filename2 is not None else error.filename
+        return f"{os.fsdecode(name)}: {error.strerror}"
     if isinstance(error, FunASRError | OSError):
         return message
     return f"{type(error).__name__}: {message} (--debug shows the traceback)"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -201,7 +203,9 @@ def wer(
     normalize = get_normalizer(normalizer)
     sides = [hypotheses, compare] if compare else [hypotheses]
     try:
-        pairs = [_read_all(references, side, read) for side in sides]
+        with contextlib.ExitStack() as stack:
+            files = {path: _as_file(path, stack) for path in {*references, *hypotheses, *compare}}
+            pairs = [_read_all(references, side, read, files) for side in sides]
         scores = [
             score(
                 pair.references,
@@ -235,8 +239,29 @@ def wer(
             click.echo(f"fun-asr: {note}", err=True)
 
 
-def _read_all(references: Sequence[Path], hypotheses: Sequence[Path], read: Callable[[Path, Path], Pair]) -> Pair:
-    """All sets as one pair.
+def _as_file(path: Path, stack: contextlib.ExitStack) -> Path:
+    """A pipe, such as `<(cat *.ctm)`, as a file, since it can be read but once; files and folders as they are."""
+    if not path.is_fifo():
+        return path
+    spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fun-asr-")), path.name)
+    spool.write_bytes(path.read_bytes())
+    return spool
+
+
+def _with_pipes(line: str, files: Mapping[Path, Path]) -> str:
+    """The line, naming pipes and not the files that stand for them."""
+    for path, file in files.items():
+        line = line if path == file else line.replace(str(file), str(path))
+    return line
+
+
+def _read_all(
+    references: Sequence[Path],
+    hypotheses: Sequence[Path],
+    read: Callable[[Path, Path], Pair],
+    files: Mapping[Path, Path],
+) -> Pair:
+    """All sets as one pair, read from the files that stand for their paths.
 
     Raises:
         ScoringError: with the problems of all.
@@ -245,9 +270,10 @@ def _read_all(references: Sequence[Path], hypotheses: Sequence[Path], read: Call
     problems: list[str] = []
     for reference, hypothesis in zip(references, hypotheses, strict=True):
         try:
-            pairs.append(read(reference, hypothesis))
+            pair = read(files[reference], files[hypothesis])
+            pairs.append(dataclasses.replace(pair, doubts=tuple(_with_pipes(doubt, files) for doubt in pair.doubts)))
         except ScoringError as error:
-            problems += error.problems
+            problems += (_with_pipes(problem, files) for problem in error.problems)
     if problems:
         raise ScoringError(*problems)
     return _together(references, pairs)

@@ -153,7 +153,8 @@ def _listed(keys: Sequence[str]) -> str:
 def _utterances(
     path: Path, records: Sequence[tuple[int, Record]], text_keys: Sequence[str], problems: list[str]
 ) -> list[Utterance]:
-    stems = Counter(stem(audio) for _, record in records if (audio := _recording(record)) is not None)
+    recordings = {audio for _, record in records if (audio := _recording(record)) is not None}
+    stems = Counter(map(stem, recordings))
     folder = str(path.parent)
     found = []
     for number, record in records:
