@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from fun_asr.audio.names import short_names, stem
 from fun_asr.batch.check import unreadable
 from fun_asr.batch.engine import Engine, RecordingDone, Work
 from fun_asr.batch.journal import Journal, Key
@@ -22,7 +23,6 @@ from fun_asr.batch.shards import Shard, Task, plan
 from fun_asr.errors import AudioDecodeError, FunASRError
 from fun_asr.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, write_atomically
 from fun_asr.inputs.discover import output_names
-from fun_asr.inputs.names import short_names, stem
 from fun_asr.inputs.sources import Recording
 from fun_asr.transcript import Result, Transcript, TranscriptionFailure
 from fun_asr.writers.base import Writer

@@ -104,9 +104,9 @@ class _Output:
     """
 
     def __init__(self, inputs: Inputs, output_dir: Path | None, writers: dict[str, Writer], *, bare: bool) -> None:
+        from fun_asr.audio.names import short_names
         from fun_asr.inputs.discover import STANDARD_INPUT, output_names
         from fun_asr.inputs.info import RecordingInfo
-        from fun_asr.inputs.names import short_names
 
         self._writers = writers
         self._bare = bare

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fun_asr.audio.containers import AUDIO_SUFFIXES
-from fun_asr.encodings import is_text
+from fun_asr.audio.names import folded, stem
 from fun_asr.errors import AudioDecodeError
-from fun_asr.inputs.names import folded, stem
+from fun_asr.text.encodings import is_text
 
 __all__ = ["STANDARD_INPUT", "Inputs", "Search", "expanded", "find_recordings", "is_several", "output_names"]
 

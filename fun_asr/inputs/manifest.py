@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fun_asr.encodings import without_mark
 from fun_asr.errors import ManifestError
+from fun_asr.text.encodings import without_mark
 
 __all__ = ["ManifestRow", "parse_rows", "read_rows"]
 

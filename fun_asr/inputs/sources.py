@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from fun_asr.encodings import without_mark
 from fun_asr.errors import FunASRError, ManifestError
 from fun_asr.inputs.discover import Search, expanded, find_recordings
 from fun_asr.inputs.info import RecordingInfo
 from fun_asr.inputs.manifest import ManifestRow, parse_rows, read_rows
+from fun_asr.text.encodings import without_mark
 from fun_asr.text.tokenizer import language_code
 
 __all__ = ["Recording", "Sources", "find_sources"]

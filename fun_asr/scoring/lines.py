@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from fun_asr.encodings import decoded
 from fun_asr.scoring.utterance import Utterance
+from fun_asr.text.encodings import decoded
 
 __all__ = ["TRN_LINE", "check_unique", "read_kaldi", "read_lines", "read_text_lines", "read_trn"]
 

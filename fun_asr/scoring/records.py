@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fun_asr.inputs.names import stem
+from fun_asr.audio.names import stem
 from fun_asr.scoring.lines import check_unique, read_lines
 from fun_asr.scoring.utterance import Utterance
 

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fun_asr.inputs.names import as_field, stem
+from fun_asr.audio.names import as_field, stem
 
 __all__ = ["Utterance", "match_ids"]
 

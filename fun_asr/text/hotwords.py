@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from fun_asr.encodings import decoded
 from fun_asr.errors import ConfigError
+from fun_asr.text.encodings import decoded
 
 __all__ = ["Hotword", "checked_hotwords", "parse_hotwords", "read_hotwords"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
+from fun_asr.audio.names import as_field, stem
 from fun_asr.inputs.info import RecordingInfo
-from fun_asr.inputs.names import as_field, stem
 from fun_asr.transcript import Transcript
 from fun_asr.writers.base import Writer
 from fun_asr.writers.word_times import timed_words

@@ -106,7 +106,7 @@ def test_scores_are_read_from_pipes(ids: Path, tmp_path: Path) -> None:
     (tmp_path / "other").write_text("words without ids\n")
     result = run("wer", "--bootstrap", "0", shell=f"-r <(cat {ids}) -h <(cat {ids})")
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout.startswith("%WER 0.00 [ 0 / 2, ")
+    assert result.stdout.startswith("%CER 0.00 [ 0 / 5, ")
     failed = run("wer", "--format", "trn", "-r", ids, shell=f"-h <(cat {tmp_path}/other)")
     assert failed.returncode == 2
     assert failed.stderr.startswith("fun-asr: error: /dev/fd/")

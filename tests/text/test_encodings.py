@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fun_asr.encodings import decoded, is_text, without_mark
+from fun_asr.text.encodings import decoded, is_text, without_mark
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
 

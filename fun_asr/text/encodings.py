@@ -6,7 +6,7 @@ import codecs
 import os
 import stat
 
-__all__ = ["LONGEST_MARK", "decoded", "encoding_of", "is_text", "without_mark"]
+__all__ = ["decoded", "encoding_of", "is_text", "without_mark"]
 
 # The longer ones first: UTF-32's begins with UTF-16's.
 _MARKS = {
@@ -16,8 +16,6 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16-le",
     codecs.BOM_UTF16_BE: "utf-16-be",
 }
-LONGEST_MARK = 4
-"""Bytes of a mark at most."""
 _LOOKED_AT = 4096  # bytes
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fun_asr.inputs.names import as_field, short_names, stem
+from fun_asr.audio.names import as_field, short_names, stem
 
 
 @pytest.mark.parametrize(
