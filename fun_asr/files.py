@@ -41,6 +41,9 @@ def replacing(path: Path, temporary_name: str | None = None) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in (None, temporary, str(temporary)):
+            # A full disk is met in writing, which names no file, and the temporary name tells nobody anything.
+            error.filename = str(path)
         raise

@@ -72,7 +72,14 @@ def run_batch(
         # Another format alone makes no other transcript.
         subtitles = {name: value for writer in writers.values() for name, value in writer.options.items()}
         config = hash_config(loader.fingerprint(), subtitles)
-        tasks, missing = describe(sources.recordings, sources.folder, config, options.language, journal)
+        tasks, missing = describe(
+            sources.recordings,
+            sources.folder,
+            config,
+            options.language,
+            journal,
+            named=any(writer.names_recordings for writer in writers.values()),
+        )
         summary = BatchRun(
             tasks=tasks,
             journal=journal,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from fun_asr.audio.names import short_names, stem
 from fun_asr.batch.check import unreadable
 from fun_asr.batch.engine import Engine, RecordingDone, Work
 from fun_asr.batch.journal import Journal, Key
@@ -113,7 +115,13 @@ def hash_config(*parts: object) -> str:
 
 
 def describe(
-    recordings: Iterable[Recording], folder: str, config: str, language: str | None, journal: Journal
+    recordings: Iterable[Recording],
+    folder: str,
+    config: str,
+    language: str | None,
+    journal: Journal,
+    *,
+    named: bool = False,
 ) -> tuple[list[Task], list[Failure]]:
     """What there is to know of recordings before they are opened, and those that are not there.
 
@@ -123,10 +131,12 @@ def describe(
         config: hash of the model and its options.
         language: code for all; None leaves it to the lists, or else to detection.
         journal: gives recordings that it knows the names they had.
+        named: outputs hold the recordings' names, so that one which gets another name is done again.
     """
     by_path = {recording.path: recording for recording in recordings}
     given = {path: entry.name for path, entry in journal.entries.items()}
     names = output_names(by_path, folder, given)
+    called = short_names(path for path, recording in by_path.items() if recording.info.name is None)
     tasks: list[Task] = []
     failures: list[Failure] = []
     for path, recording in by_path.items():
@@ -139,9 +149,14 @@ def describe(
             failures.append(Failure(path, AudioDecodeError(path, "is not a regular file")))
             continue
         spoken = language or recording.language
-        own = hash_config(config, spoken, recording.info.name, recording.info.fields)
+        info = recording.info
+        own = hash_config(config, spoken, info.name, info.fields)
+        if info.name is None:
+            info = dataclasses.replace(info, name=called[path])
+            if named and called[path] != stem(os.path.basename(path)):
+                own = hash_config(own, called[path])
         key = Key(os.path.abspath(path), status.st_size, status.st_mtime_ns, own)
-        tasks.append(Task(path, key, names[path], spoken, recording.info))
+        tasks.append(Task(path, key, names[path], spoken, info))
     return tasks, failures
 
 

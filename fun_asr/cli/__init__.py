@@ -1,6 +1,7 @@
 """The command line: one module a command, imported only when that command runs."""
 
 import errno
+import os
 import sys
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import click
 
 from fun_asr import __version__
 from fun_asr.cli.common import debugging, set_debugging
+from fun_asr.cli.streams import STANDARD_OUTPUT_NAME, give_up_output, not_encoded, prepare_streams
 from fun_asr.errors import FunASRError
 
 __all__ = ["main"]
@@ -69,6 +71,18 @@ class _CommandGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        prepare_streams()
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            # Of --help and --version, which no command prints.
+            if error.filename != STANDARD_OUTPUT_NAME:
+                raise
+            give_up_output()
+            click.echo(f"fun-asr: error: {_in_one_line(error)}", err=True)
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             result = super().invoke(ctx)
@@ -83,12 +97,21 @@ class _CommandGroup(click.Group):
         except Exception as error:
             if debugging(ctx) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
+            if isinstance(error, OSError) and error.filename == STANDARD_OUTPUT_NAME:
+                give_up_output()
+            if isinstance(error, UnicodeEncodeError) and (cause := not_encoded(error)):
+                error = FunASRError(cause)
             click.echo(f"fun-asr: error: {_in_one_line(error)}", err=True)
             ctx.exit(1)
 
 
 def _in_one_line(error: Exception) -> str:
     message = " ".join(str(error).splitlines())
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        # Of a copy, the second is what could not be written.
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        name = error.filename2 if is_full and error.filename2 is not None else error.filename
+        return f"{os.fsdecode(name)}: {error.strerror}"
     if isinstance(error, FunASRError | OSError):
         return message
     return f"{type(error).__name__}: {message} (--debug shows the traceback)"

@@ -101,9 +101,9 @@ def batch(
             observer=progress,
             standard_input=sys.stdin.buffer,
         )
+    print_summary(summary)
     if report is not None:
         _write_report(summary, report)
-    print_summary(summary)
     click.get_current_context().exit(exit_status(summary))
 
 

@@ -281,8 +281,13 @@ def without_standard_input(
     for path in recordings:
         if path == STANDARD_INPUT:
             path = os.path.join(stack.enter_context(tempfile.TemporaryDirectory(prefix="fun-asr-")), "standard-input")
-            with open(path, "wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
+            try:
+                with open(path, "wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file)
+            except OSError as error:
+                # A full disk names no file.
+                error.filename = error.filename or path
+                raise
             names[path] = STANDARD_INPUT
         yield path
 

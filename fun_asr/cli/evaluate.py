@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     help="Where transcripts and journals are kept.",
 )
 @click.option("--workers", type=click.IntRange(min=0), help="As of batch.")
-@click.option("--normalizer", type=click.Choice(["none", "basic", "english"]), default="english", show_default=True)
+@click.option(
+    "--normalizer", type=click.Choice(["none", "basic", "basic_marks", "english"]), default="english", show_default=True
+)
 @click.option("--spoken", is_flag=True, help="Score the words before inverse text normalization.")
 @click.option("--by", type=click.Choice(["set", "corpus", "language", "speaker"]), multiple=True, help="As of wer.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")

@@ -118,7 +118,7 @@ def _is_manifest(path: str) -> bool:
 
 def _find_groups(audio: Iterable[str], by: str, code: str | None) -> tuple[list[_Group], list[FunASRError]]:
     """The recordings by group, groups in the order of their first recording, and what cannot be used."""
-    from fun_asr.inputs.discover import find_recordings
+    from fun_asr.inputs.discover import expanded, find_recordings
     from fun_asr.inputs.manifest import read_rows
     from fun_asr.text.tokenizer import language_code
 
@@ -129,6 +129,7 @@ def _find_groups(audio: Iterable[str], by: str, code: str | None) -> tuple[list[
         name = "all" if by == "none" else f"no {by}" if label is None else label
         groups.setdefault(label, _Group(name)).add(path, code or spoken)
 
+    audio = [path for given in audio for path in expanded(given)]
     inputs = find_recordings([path for path in audio if not _is_manifest(path)])
     failures += inputs.failures
     for path in inputs.recordings:

@@ -24,7 +24,8 @@ from fun_asr.cli.common import (
     without_standard_input,
 )
 from fun_asr.cli.output import output_options
-from fun_asr.errors import FunASRError
+from fun_asr.cli.streams import STANDARD_INPUT_NAME, is_closed
+from fun_asr.errors import AudioDecodeError, FunASRError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -57,7 +58,7 @@ def transcribe(
     \b
     Without --output_dir one format goes to standard output:
       one file            its text
-      several, or folders PATH, a tab, the text: one line a file
+      several, or folders PATH, a tab, the text: one line a file; also of a quoted '*.wav'
       -f json             one JSON object a line
       -f jsonl, ctm, stm  the recordings' lines, one recording after the other
       another format      one recording alone
@@ -66,14 +67,17 @@ def transcribe(
 
     Exit status: 0 all transcribed, 1 some or all failed (each with a line on standard error), 2 wrong usage.
     """
-    bare = len(paths) == 1 and not os.path.isdir(paths[0])
+    from fun_asr.inputs.discover import STANDARD_INPUT, find_recordings, is_several
+
+    bare = not is_several(paths)
     if output_dir is None:
         _check_printable(writers, bare=bare)
     check_device(model.device)
 
-    from fun_asr.inputs.discover import find_recordings
-
     inputs = find_recordings(paths)
+    if STANDARD_INPUT in inputs.recordings and is_closed(sys.stdin):
+        inputs.recordings.remove(STANDARD_INPUT)
+        inputs.failures.append(AudioDecodeError(STANDARD_INPUT_NAME, "is closed"))
     # Before the model is loaded, so that a mistyped folder shows at once.
     output = _Output(inputs, output_dir, writers, bare=bare)
     if inputs.recordings:
@@ -101,12 +105,16 @@ class _Output:
     """
 
     def __init__(self, inputs: Inputs, output_dir: Path | None, writers: dict[str, Writer], *, bare: bool) -> None:
-        from fun_asr.inputs.discover import output_names
+        from fun_asr.audio.names import short_names
+        from fun_asr.inputs.discover import STANDARD_INPUT, output_names
+        from fun_asr.inputs.info import RecordingInfo
 
         self._writers = writers
         self._bare = bare
         self._output_dir = output_dir
         self._names = output_names(inputs.recordings, inputs.folder)
+        called = short_names(path for path in inputs.recordings if path != STANDARD_INPUT)
+        self._infos = {path: RecordingInfo(name=called.get(path)) for path in inputs.recordings}
         if output_dir is not None:
             make_writable(output_dir)
         self.total = len(inputs.recordings) + len(inputs.failures)
@@ -123,7 +131,8 @@ class _Output:
         """Print a transcript, or write its file.
 
         Raises:
-            OSError: when standard output is closed, or nothing can be written any more.
+            OSError: when standard output is closed.
+            FunASRError: when nothing can be written any more.
         """
         assert transcript.path is not None
         if self._output_dir is None:
@@ -132,21 +141,23 @@ class _Output:
         for writer in self._writers.values():
             place = self._output_dir / (self._names[transcript.path] + writer.extension)
             try:
-                writer.write(transcript, place)
+                writer.write(transcript, place, self._infos[transcript.path])
             except OSError as error:
+                cause = FunASRError(f"{place}: {error.strerror or error}")
                 if error.errno in _FATAL_WRITE_ERRORS:
-                    raise
-                self.fail(FunASRError(f"{place}: {error.strerror or error}"))
+                    raise cause from error
+                self.fail(cause)
                 return
 
     def _printed(self, transcript: Transcript) -> bytes:
+        from fun_asr.inputs.discover import STANDARD_INPUT
         from fun_asr.writers.base import json_line
 
         ((name, writer),) = self._writers.items()
         if name == "json":
             return json_line(transcript)
         if name != "txt":
-            return writer.encode(transcript)
+            return writer.encode(transcript, self._infos[transcript.path or STANDARD_INPUT])
         text = transcript.text.encode()
         if self._bare:
             return text + b"\n"

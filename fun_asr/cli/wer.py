@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -63,10 +65,11 @@ _READING = (
 _SCORING = (
     click.option(
         "--normalizer",
-        type=click.Choice(["none", "basic", "english"]),
+        type=click.Choice(["none", "basic", "basic_marks", "english"]),
         default="none",
         show_default=True,
-        help="Whisper's normaliser for any language, or for English, on both sides.",
+        help="Whisper's normaliser for any language, or for English, on both sides; basic_marks keeps the combining "
+        "marks that Whisper's basic drops, without which Hindi and Thai lose vowels.",
     ),
     click.option("-c", "--cer", "characters", is_flag=True, help="Count characters instead of words."),
     click.option("--words", is_flag=True, help="Count words in every language."),
@@ -149,7 +152,7 @@ def wer(
     spoken: bool,
     allow_empty: bool,
     ignore_missing: bool,
-    normalizer: Literal["none", "basic", "english"],
+    normalizer: Literal["none", "basic", "basic_marks", "english"],
     characters: bool,
     words: bool,
     alternations: bool | None,
@@ -202,7 +205,9 @@ def wer(
     normalize = get_normalizer(normalizer)
     sides = [hypotheses, compare] if compare else [hypotheses]
     try:
-        pairs = [_read_all(references, side, read) for side in sides]
+        with contextlib.ExitStack() as stack:
+            files = {path: _as_file(path, stack) for path in {*references, *hypotheses, *compare}}
+            pairs = [_read_all(references, side, read, files) for side in sides]
         scores = [
             score(
                 pair.references,
@@ -211,6 +216,7 @@ def wer(
                 unit="characters" if characters else "words" if words else "auto",
                 alternations=pair.alternations if alternations is None else alternations,
                 ignore_missing=ignore_missing,
+                empty=allow_empty,
             )
             for pair in pairs
         ]
@@ -235,8 +241,29 @@ def wer(
             click.echo(f"fun-asr: {note}", err=True)
 
 
-def _read_all(references: Sequence[Path], hypotheses: Sequence[Path], read: Callable[[Path, Path], Pair]) -> Pair:
-    """All sets as one pair.
+def _as_file(path: Path, stack: contextlib.ExitStack) -> Path:
+    """A pipe, such as `<(cat *.ctm)`, as a file, since it can be read but once; files and folders as they are."""
+    if not path.is_fifo():
+        return path
+    spool = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fun-asr-")), path.name)
+    spool.write_bytes(path.read_bytes())
+    return spool
+
+
+def _with_pipes(line: str, files: Mapping[Path, Path]) -> str:
+    """The line, naming pipes and not the files that stand for them."""
+    for path, file in files.items():
+        line = line if path == file else line.replace(str(file), str(path))
+    return line
+
+
+def _read_all(
+    references: Sequence[Path],
+    hypotheses: Sequence[Path],
+    read: Callable[[Path, Path], Pair],
+    files: Mapping[Path, Path],
+) -> Pair:
+    """All sets as one pair, read from the files that stand for their paths.
 
     Raises:
         ScoringError: with the problems of all.
@@ -245,9 +272,10 @@ def _read_all(references: Sequence[Path], hypotheses: Sequence[Path], read: Call
     problems: list[str] = []
     for reference, hypothesis in zip(references, hypotheses, strict=True):
         try:
-            pairs.append(read(reference, hypothesis))
+            pair = read(files[reference], files[hypothesis])
+            pairs.append(dataclasses.replace(pair, doubts=tuple(_with_pipes(doubt, files) for doubt in pair.doubts)))
         except ScoringError as error:
-            problems += error.problems
+            problems += (_with_pipes(problem, files) for problem in error.problems)
     if problems:
         raise ScoringError(*problems)
     return _together(references, pairs)
@@ -270,11 +298,12 @@ def _together(paths: Sequence[Path], pairs: Sequence[Pair]) -> Pair:
     """One pair of several; where they share ids, these start with their sets' names."""
     from fun_asr.scoring.reading import Pair
 
-    names = [path.stem if path.name != "text" else path.absolute().parent.name for path in paths]
+    names = [_set_name(path.absolute()) for path in paths]
     if len(set(names)) < len(names):
         names = [str(path) for path in paths]
     shared = len({key for pair in pairs for key in pair.references}) < sum(len(pair.references) for pair in pairs)
-    together = Pair({}, {}, [], any(pair.alternations for pair in pairs))
+    doubts = tuple(doubt for pair in pairs for doubt in pair.doubts)
+    together = Pair({}, {}, [], any(pair.alternations for pair in pairs), doubts)
     for name, pair in zip(names, pairs, strict=True):
         prefix = f"{name}/" if shared else ""
         for key, utterance in pair.references.items():
@@ -284,10 +313,18 @@ def _together(paths: Sequence[Path], pairs: Sequence[Pair]) -> Pair:
     return together
 
 
+def _set_name(path: Path) -> str:
+    """A folder's name, or a file's without its format: `v1.0` and `v1.5` are two sets."""
+    if path.name == "text":
+        return path.parent.name
+    is_known = path.suffix.lower().strip(".") in {*INPUT_FORMATS, "txt", "ndjson", "manifest"}
+    return path.stem if is_known and not path.is_dir() else path.name
+
+
 def _notes(score: Score, pair: Pair, paths: Sequence[Path]) -> list[str]:
     """What is missing on either side."""
     name = ", ".join(map(str, paths))
-    notes = []
+    notes = [*pair.doubts]
     if score.missing:
         how = "left out" if score.partial else "scored as deletions"
         notes.append(f"{name}: has no hypothesis for {_listed(score.missing)}; {how}")

@@ -6,19 +6,22 @@ import fnmatch
 import glob
 import itertools
 import os
+import shlex
 import stat
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fun_asr.audio.containers import AUDIO_SUFFIXES
+from fun_asr.audio.names import folded, stem
 from fun_asr.errors import AudioDecodeError
+from fun_asr.text.encodings import is_text
 
-__all__ = ["STANDARD_INPUT", "Inputs", "Search", "find_recordings", "output_names"]
+__all__ = ["STANDARD_INPUT", "Inputs", "Search", "expanded", "find_recordings", "is_several", "output_names"]
 
 STANDARD_INPUT = "-"
-
+LIST_SUFFIXES = (".jsonl", ".json", ".scp")
+"""Of files that `fun_asr.inputs.sources` reads as lists of recordings."""
 
 JUNK_FOLDERS = frozenset({
     "$recycle.bin", "system volume information", "lost+found", "__macosx", "@eadir", "#recycle", "#snapshot",
@@ -62,7 +65,7 @@ class Inputs:
     recordings: list[str]
     """Each once, in the order of the arguments; a folder's sorted by name."""
     failures: list[AudioDecodeError]
-    """Folders that cannot be read or hold no recording."""
+    """Folders that cannot be read or hold no recording, and files of text."""
     folder: str
     """The deepest folder that holds all arguments; the recordings' places below it are kept in the output."""
 
@@ -81,7 +84,7 @@ def find_recordings(arguments: Sequence[str], search: Search | None = None) -> I
     recordings: dict[str, str] = {}
     failures: list[AudioDecodeError] = []
     folders: list[str] = []
-    for argument in (path for given in arguments for path in _expanded(given)):
+    for argument in (path for given in arguments for path in expanded(given)):
         absolute = os.path.abspath(argument)
         if argument == STANDARD_INPUT:
             recordings.setdefault(STANDARD_INPUT, STANDARD_INPUT)
@@ -95,16 +98,36 @@ def find_recordings(arguments: Sequence[str], search: Search | None = None) -> I
                 recordings.setdefault(os.path.abspath(path), path)
         else:
             folders.append(os.path.dirname(absolute))
-            recordings.setdefault(absolute, argument)
+            if text := _of_no_use(argument):
+                failures.append(text)
+            else:
+                recordings.setdefault(absolute, argument)
     folder = os.path.commonpath(folders) if folders else os.getcwd()
     return Inputs(list(recordings.values()), failures, folder)
 
 
-def _expanded(argument: str) -> list[str]:
-    """What a pattern that the shell left alone stands for; a file may itself have brackets in its name."""
-    if os.path.lexists(argument) or not glob.has_magic(argument):
-        return [argument]
-    return sorted(glob.glob(argument, recursive=True)) or [argument]
+def expanded(argument: str) -> list[str]:
+    """What a pattern that the shell left alone stands for: itself where it matches nothing."""
+    return sorted(glob.glob(argument, recursive=True)) or [argument] if _is_pattern(argument) else [argument]
+
+
+def _is_pattern(argument: str) -> bool:
+    # A file may itself have brackets in its name.
+    return glob.has_magic(argument) and not os.path.lexists(argument)
+
+
+def is_several(arguments: Sequence[str]) -> bool:
+    """Whether arguments may stand for several recordings, however many are found: paths, a folder or a pattern."""
+    return len(arguments) > 1 or os.path.isdir(arguments[0]) or _is_pattern(arguments[0])
+
+
+def _of_no_use(path: str) -> AudioDecodeError | None:
+    """What is wrong with a file that is text, such as a list of recordings or a transcript."""
+    if stem(path) != path or not is_text(path):
+        return None
+    is_list = path.lower().endswith(LIST_SUFFIXES)
+    command = f"fun-asr batch {'' if is_list else '- < '}{shlex.quote(path)}"
+    return AudioDecodeError(path, f"is text, not a recording; a list of recordings is for batch: {command}")
 
 
 def _search(folder: str, search: Search) -> tuple[list[str], list[AudioDecodeError]]:
@@ -152,19 +175,19 @@ def output_names(recordings: Iterable[str], folder: str, given: Mapping[str, str
     for path in recordings:
         kept = None if path == STANDARD_INPUT else given.get(os.path.abspath(path))
         place = "stdin" if path == STANDARD_INPUT else _place(path, folder)
-        names[path], places[path] = (os.path.splitext(place)[0], place) if kept is None else (kept, kept)
+        names[path], places[path] = (stem(place), place) if kept is None else (kept, kept)
     of_others = set(given) - {os.path.abspath(path) for path in names}
-    taken = Counter(map(_folded, (given[path] for path in of_others)))
+    taken = Counter(map(folded, (given[path] for path in of_others)))
     # A full name may in turn be the stem of another recording, which then gives way.
     while ambiguous := [path for path in _ambiguous(names, taken) if names[path] != places[path]]:
         names.update((path, places[path]) for path in ambiguous)
-    kept_names = {_folded(names[path]) for path in names if os.path.abspath(path) in given}
+    kept_names = {folded(names[path]) for path in names if os.path.abspath(path) in given}
     used = {*taken, *kept_names}
     for path in names:
         if os.path.abspath(path) not in given:
             numbered = (names[path] if number == 1 else f"{names[path]}.{number}" for number in itertools.count(1))
-            names[path] = next(name for name in numbered if _folded(name) not in used)
-            used.add(_folded(names[path]))
+            names[path] = next(name for name in numbered if folded(name) not in used)
+            used.add(folded(names[path]))
     return names
 
 
@@ -175,10 +198,5 @@ def _place(path: str, folder: str) -> str:
 
 
 def _ambiguous(names: dict[str, str], taken: Mapping[str, int]) -> Iterator[str]:
-    counts = Counter(map(_folded, names.values()))
-    return (path for path, name in names.items() if counts[_folded(name)] + taken.get(_folded(name), 0) > 1)
-
-
-def _folded(name: str) -> str:
-    """Equal for names that some file system takes for one: without case, composed accents or not."""
-    return unicodedata.normalize("NFC", name).casefold()
+    counts = Counter(map(folded, names.values()))
+    return (path for path, name in names.items() if counts[folded(name)] + taken.get(folded(name), 0) > 1)

@@ -14,6 +14,7 @@ class RecordingInfo:
     """What a list of recordings said about one, beside its path."""
 
     name: str | None = None
-    """The recording's identifier, as in wav.scp; None is the file's name without suffix."""
+    """The recording's identifier, as in wav.scp; None is the file's name without suffix. Different recordings
+    of a run have different ones."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """The manifest's other keys."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fun_asr.errors import ManifestError
+from fun_asr.text.encodings import without_mark
 
 __all__ = ["ManifestRow", "parse_rows", "read_rows"]
+
+_NOT_JSON = object()
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,9 @@ class ManifestRow:
 
 
 def read_rows(path: Path) -> tuple[list[ManifestRow], list[ManifestError]]:
-    """Read a manifest of one JSON object a line with `audio_filepath` and, optionally, `language` and `speaker`.
+    """Read a manifest of JSON objects with `audio_filepath` and, optionally, `language` and `speaker`.
+
+    The objects stand one a line, or in one array.
 
     Arguments:
         path: the manifest.
@@ -35,38 +40,50 @@ def read_rows(path: Path) -> tuple[list[ManifestRow], list[ManifestError]]:
         its rows, and an error for each line that is none; one error alone when the file cannot be read.
     """
     try:
-        with path.open("rb") as lines:
-            return parse_rows(lines, str(path), path.parent)
+        return parse_rows(path.read_bytes(), str(path), path.parent)
     except OSError as error:
         return [], [ManifestError(f"{path}: {error.strerror}")]
 
 
-def parse_rows(lines: Iterable[bytes], name: str, folder: Path) -> tuple[list[ManifestRow], list[ManifestError]]:
+def parse_rows(content: bytes, name: str, folder: Path) -> tuple[list[ManifestRow], list[ManifestError]]:
     """Rows and errors as of `read_rows`.
 
     Arguments:
-        lines: of the manifest.
+        content: of the manifest.
         name: what the manifest is called in errors.
         folder: where relative paths start.
     """
     rows: list[ManifestRow] = []
     errors: list[ManifestError] = []
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            try:
-                rows.append(_row(line, folder))
-            except ValueError as error:
-                errors.append(ManifestError(f"{name}:{number}: {error}"))
+    for number, entry in _entries(without_mark(content)):
+        try:
+            rows.append(_row(entry, folder))
+        except ValueError as error:
+            errors.append(ManifestError(f"{name}:{number}: {error}"))
     if not rows and not errors:
         errors.append(ManifestError(f"{name}: is a manifest without recordings"))
     return rows, errors
 
 
-def _row(line: bytes, folder: Path) -> ManifestRow:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        raise ValueError("is not JSON") from None
+def _entries(content: bytes) -> Iterator[tuple[int, Any]]:
+    """What the manifest holds, with the numbers of the lines, or in an array the places; `_NOT_JSON` for a bad line."""
+    if content.lstrip().startswith(b"["):
+        try:
+            yield from enumerate(json.loads(content), start=1)
+        except json.JSONDecodeError as error:
+            yield error.lineno, _NOT_JSON
+        return
+    for number, line in enumerate(content.splitlines(), start=1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except ValueError:
+                yield number, _NOT_JSON
+
+
+def _row(entry: Any, folder: Path) -> ManifestRow:
+    if entry is _NOT_JSON:
+        raise ValueError("is not JSON")
     if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
         raise ValueError('needs a JSON object with "audio_filepath"')
     if entry.get("offset"):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from fun_asr.errors import FunASRError, ManifestError
-from fun_asr.inputs.discover import Search, find_recordings
+from fun_asr.inputs.discover import Search, expanded, find_recordings
 from fun_asr.inputs.info import RecordingInfo
 from fun_asr.inputs.manifest import ManifestRow, parse_rows, read_rows
+from fun_asr.text.encodings import without_mark
 from fun_asr.text.tokenizer import language_code
 
 __all__ = ["Recording", "Sources", "find_sources"]
@@ -20,6 +22,8 @@ MANIFEST_SUFFIXES = (".jsonl", ".json")
 SCP_SUFFIX = ".scp"
 LIST_ON_STANDARD_INPUT = "-"
 _STANDARD_INPUT_NAME = "standard input"
+# Or an array of objects; a path may begin with a bracket.
+_MANIFEST = re.compile(rb"\s*(?:\[\s*)?\{")
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,12 @@ def find_sources(arguments: Sequence[str], search: Search, standard_input: Binar
         failures.extend(errors)
         folders.extend(os.path.dirname(os.path.abspath(recording.path)) for recording in listed)
 
-    for argument in arguments:
+    for argument in (path for given in arguments for path in expanded(given)):
         is_list = not os.path.isdir(argument)
         if argument == LIST_ON_STANDARD_INPUT:
-            content = standard_input.read()
-            if content.lstrip().startswith(b"{"):
-                rows, errors = parse_rows(content.splitlines(), _STANDARD_INPUT_NAME, Path())
+            content = without_mark(standard_input.read())
+            if _MANIFEST.match(content):
+                rows, errors = parse_rows(content, _STANDARD_INPUT_NAME, Path())
                 add_listed(map(_of_row, rows), errors)
             elif paths := _listed_paths(content):
                 add_paths(paths)
@@ -115,7 +119,7 @@ def _read_scp(path: Path) -> tuple[list[Recording], list[FunASRError]]:
     recordings: list[Recording] = []
     errors: list[FunASRError] = []
     try:
-        lines = path.read_bytes().splitlines()
+        lines = without_mark(path.read_bytes()).splitlines()
     except OSError as error:
         return [], [ManifestError(f"{path}: {error.strerror}")]
     for number, line in enumerate(lines, start=1):

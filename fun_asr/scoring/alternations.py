@@ -1,18 +1,18 @@
 """References that leave a choice, as sclite's do: `{ colour / color }`, `{ uh / @ }`, `(optional)`.
 
 `@` is nothing; alternatives may hold several words and further alternatives. A word in parentheses may be left out:
-then it counts as correct, as with sclite -D.
+then it counts as correct, as with sclite -D. Braces inside a word, as in `set{a}`, are letters of it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 __all__ = ["Choice", "Network", "has_alternations", "parse_alternations"]
 
-_TOKEN = re.compile(r"[{}]|(?<![^\s{])/(?=[\s}])|[^\s{}]+")
+_CHUNK = re.compile(r"([{}]*)(\S*?)([{}]*)")
 _NOTHING = "@"
 
 
@@ -103,11 +103,41 @@ def parse_alternations(text: str, tokenize: Callable[[str], list[str]]) -> Netwo
         ValueError: when the braces do not match.
     """
     network = Network()
-    parser = _Parser(_TOKEN.findall(text), tokenize, network)
+    parser = _Parser(list(_tokens(text)), tokenize, network)
     parser.sequence(0)
     if parser.position < len(parser.tokens):
         raise ValueError("has a } without its {")
     return network
+
+
+def _tokens(text: str) -> Iterator[str]:
+    """Braces, slashes between alternatives, and words."""
+    for chunk in text.split():
+        match = _CHUNK.fullmatch(chunk)
+        assert match  # whatever the chunk
+        before, word, after = match.groups()
+        opened, closed = _unmatched(word)
+        taken = min(opened, len(after) - len(after.lstrip("}")))
+        word, after = word + after[:taken], after[taken:]
+        given = min(closed, len(before) - len(before.rstrip("{")))
+        word, before = before[len(before) - given :] + word, before[: len(before) - given]
+        yield from before
+        if word:
+            yield word
+        yield from after
+
+
+def _unmatched(word: str) -> tuple[int, int]:
+    """How many braces a word opens and does not close, and closes and did not open."""
+    opened = closed = 0
+    for character in word:
+        if character == "{":
+            opened += 1
+        elif character == "}" and opened:
+            opened -= 1
+        elif character == "}":
+            closed += 1
+    return opened, closed
 
 
 @dataclass(slots=True)

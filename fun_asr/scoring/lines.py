@@ -7,17 +7,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fun_asr.scoring.utterance import Utterance
+from fun_asr.text.encodings import decoded
 
-__all__ = ["check_unique", "guess_format", "read_kaldi", "read_lines", "read_text_lines", "read_trn"]
+__all__ = ["TRN_LINE", "check_unique", "read_kaldi", "read_lines", "read_text_lines", "read_trn"]
 
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _COMMENT = ";;"
-_TRN = re.compile(r"(.*)\(([^()\s]+)\)\s*")
-_LOOKS_LIKE_ID = re.compile(r"\S*[\d_-]\S*")
+TRN_LINE = re.compile(r"(.*)\(([^()\s]+)\)\s*")
+"""Words and an utterance's id."""
 
 
 def read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]]:
-    """The lines of a UTF-8 file, numbered from 1, without what ends them; none, with a problem, where it is no such.
+    """The lines of a file, numbered from 1, without what ends them; none, with a problem, where it cannot be read.
+
+    It is UTF-8, or what its byte order mark says.
 
     Arguments:
         path: the file.
@@ -28,12 +30,12 @@ def read_lines(path: Path, problems: list[str]) -> list[tuple[int, str]]:
     except OSError as error:
         problems.append(f"{path}: {error.strerror or error}")
         return []
-    if content.startswith(_UTF16):
-        problems.append(f"{path}: is UTF-16, not UTF-8; convert it, for example with iconv -f UTF-16 -t UTF-8")
-        return []
     try:
-        lines = content.decode("utf-8-sig").split("\n")
+        lines = decoded(content).split("\n")
     except UnicodeDecodeError as error:
+        if error.encoding != "utf-8":
+            problems.append(f"{path}: is damaged {error.encoding.upper()}; write it again, in UTF-8")
+            return []
         # With the byte order mark, positions count from after it.
         position = error.start + len(content) - len(error.object)
         line = content.count(b"\n", 0, position) + 1
@@ -91,7 +93,7 @@ def read_trn(path: Path, problems: list[str]) -> list[Utterance]:
     for number, line in read_lines(path, problems):
         if not line.strip() or line.startswith(_COMMENT):
             continue
-        match = _TRN.fullmatch(line)
+        match = TRN_LINE.fullmatch(line)
         if match:
             speaker = re.match(r"(.+)[-_]", match[2])
             utterance = Utterance(id=match[2], text=match[1].strip(), speaker=speaker[1] if speaker else None)
@@ -118,19 +120,3 @@ def check_unique(path: Path, found: Iterable[tuple[int, Utterance]], problems: l
         else:
             utterances.append(utterance)
     return utterances
-
-
-def guess_format(path: Path) -> str:
-    """`trn`, `kaldi` or `text`, from what a file of another name holds: ids at the end, in front, or none.
-
-    What stands in front are ids only if each has a digit, a dash or an underscore and comes once.
-    """
-    lines = [line for _, line in read_lines(path, []) if line.strip()]
-    if sum(bool(_TRN.fullmatch(line)) for line in lines) * 2 > len(lines):
-        return "trn"
-    names = [line.split(None, 1)[0] for line in lines]
-    if path.name == "text" or (
-        names and len(set(names)) == len(names) and all(_LOOKS_LIKE_ID.fullmatch(name) for name in names)
-    ):
-        return "kaldi"
-    return "text"

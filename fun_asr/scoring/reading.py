@@ -10,14 +10,17 @@ from pathlib import Path
 
 from fun_asr.audio.containers import AUDIO_SUFFIXES
 from fun_asr.errors import ScoringError
-from fun_asr.scoring.lines import guess_format, read_kaldi, read_lines, read_text_lines, read_trn
+from fun_asr.scoring.guess import Guess, guess_format, guess_formats
+from fun_asr.scoring.lines import read_kaldi, read_lines, read_text_lines, read_trn
 from fun_asr.scoring.records import (
     HYPOTHESIS_KEYS,
     REFERENCE_KEYS,
     SPOKEN_KEYS,
+    holds_texts,
     read_json,
     read_jsonl,
     read_table,
+    read_texts,
 )
 from fun_asr.scoring.timed import ctm_utterances, read_ctm, read_stm, stm_utterances, words_of_segments
 from fun_asr.scoring.utterance import Utterance, match_ids
@@ -28,6 +31,9 @@ INPUT_FORMATS = ("csv", "ctm", "directory", "json", "jsonl", "kaldi", "stm", "te
 WITH_ALTERNATIONS = frozenset({"trn", "stm"})
 """Formats in whose references braces and parentheses mean choices between words."""
 _SUFFIXES = {".ndjson": "jsonl", ".manifest": "jsonl"} | {f".{name}": name for name in INPUT_FORMATS if name != "text"}
+_TEXTS = "array"
+"""What JSON is that holds texts alone."""
+_WITHOUT_IDS = {"text", _TEXTS}
 _LIBRISPEECH = ".trans.txt"
 
 
@@ -42,13 +48,17 @@ class Pair:
     """Ids of the hypotheses that belong to no reference."""
     alternations: bool
     """Whether the references' format has braces and parentheses for choices between words."""
+    doubts: tuple[str, ...] = ()
+    """What was guessed of formats and might be otherwise, a line each."""
 
 
 def find_format(path: Path) -> str:
     """The format of a file or folder, from its name or, where that says nothing, its content."""
-    if path.is_dir():
-        return "directory"
-    return _SUFFIXES.get(path.suffix.lower()) or guess_format(path)
+    return _named_format(path) or guess_format(path)
+
+
+def _named_format(path: Path) -> str | None:
+    return "directory" if path.is_dir() else _SUFFIXES.get(path.suffix.lower())
 
 
 def read_pair(
@@ -77,7 +87,8 @@ def read_pair(
     Raises:
         ScoringError: with a line for each thing that cannot be used.
     """
-    formats = (reference_format or find_format(reference), hypothesis_format or find_format(hypothesis))
+    formats, doubt = _formats(reference, hypothesis, reference_format, hypothesis_format)
+    formats = (_with_texts(reference, formats[0]), _with_texts(hypothesis, formats[1]))
     spoken_keys = SPOKEN_KEYS if spoken else ()
     reference_keys = (reference_key,) if reference_key else (*spoken_keys, *REFERENCE_KEYS)
     hypothesis_keys = (hypothesis_key,) if hypothesis_key else spoken_keys or HYPOTHESIS_KEYS
@@ -108,7 +119,23 @@ def read_pair(
         problems += _lines_against_ids(reference, references, hypothesis, hypotheses, formats)
     if problems:
         raise ScoringError(*problems)
-    return _match(reference, references, hypothesis, hypotheses, alternations=formats[0] in WITH_ALTERNATIONS)
+    pair = _match(reference, references, hypothesis, hypotheses, alternations=formats[0] in WITH_ALTERNATIONS)
+    return dataclasses.replace(pair, doubts=(f"{hypothesis}: {doubt}",) if doubt else ())
+
+
+def _formats(reference: Path, hypothesis: Path, reference_format: str | None, hypothesis_format: str | None) -> Guess:
+    named = [reference_format or _named_format(reference), hypothesis_format or _named_format(hypothesis)]
+    if named == [None, None]:
+        return guess_formats(reference, hypothesis)
+    if named[1] == "text" and named[0] is None and guess_format(reference) == "kaldi":
+        named[0] = "text"
+    if named[0] == "text" and named[1] is None and guess_format(hypothesis) == "kaldi":
+        named[1] = "text"
+    return Guess((named[0] or guess_format(reference), named[1] or guess_format(hypothesis)))
+
+
+def _with_texts(path: Path, form: str) -> str:
+    return _TEXTS if form == "json" and holds_texts(path) else form
 
 
 def _read(
@@ -125,6 +152,8 @@ def _read(
             return _read_directory(path, keys, problems, bare_text=bare_text)
         case "json":
             return read_json(path, keys, problems)
+        case "array":
+            return read_texts(path, problems)
         case "jsonl":
             return read_jsonl(path, keys, problems)
         case "csv" | "tsv":
@@ -200,14 +229,15 @@ def _lines_against_ids(
     formats: tuple[str, str],
 ) -> list[str]:
     """What is wrong where a side has no ids."""
-    if formats == ("text", "text") and len(references) != len(hypotheses):
+    without_ids = [form in _WITHOUT_IDS for form in formats]
+    if all(without_ids) and len(references) != len(hypotheses):
         return [
             f"{hypothesis}: has {len(hypotheses)} lines, but {reference} has {len(references)}; without ids, line is "
             "compared with line"
         ]
-    if "text" in formats and formats[0] != formats[1]:
-        without, other = (reference, hypothesis) if formats[0] == "text" else (hypothesis, reference)
-        form = formats[1] if formats[0] == "text" else formats[0]
+    if any(without_ids) and not all(without_ids):
+        without, other = (reference, hypothesis) if without_ids[0] else (hypothesis, reference)
+        form = formats[without_ids[0]]
         return [f"{without}: its lines have no ids, but those of {other} ({form}) have; --format sets what they are"]
     return []
 

@@ -7,16 +7,26 @@ import io
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from fun_asr.audio.containers import AUDIO_SUFFIXES
+from fun_asr.audio.names import stem
 from fun_asr.scoring.lines import check_unique, read_lines
 from fun_asr.scoring.utterance import Utterance
 
-__all__ = ["HYPOTHESIS_KEYS", "REFERENCE_KEYS", "SPOKEN_KEYS", "read_json", "read_jsonl", "read_table", "stem"]
+__all__ = [
+    "HYPOTHESIS_KEYS",
+    "REFERENCE_KEYS",
+    "SPOKEN_KEYS",
+    "holds_texts",
+    "read_json",
+    "read_jsonl",
+    "read_table",
+    "read_texts",
+]
 
 REFERENCE_KEYS = ("text", "reference", "ref", "sentence", "transcript", "transcription")
 HYPOTHESIS_KEYS = ("pred_text", "hypothesis", "hyp", "prediction", *REFERENCE_KEYS)
@@ -27,16 +37,28 @@ _AUDIO_KEYS = ("audio_filepath", "path", "audio_path", "audio", "file", "filenam
 _SPEAKER_KEYS = ("speaker", "speaker_id", "client_id")
 _LANGUAGE_KEYS = ("language", "lang", "locale")
 
+_ARRAY_OF_OBJECTS = re.compile(r"\s*\[\s*\{")
+_ARRAY_OF_OTHERS = re.compile(r"\s*\[\s*[^\s{]")
+_LOOKED_AT = 100  # lines, of which the first that are not empty tell what an array holds
+
 Record = Mapping[str, Any]
 
 
 def read_jsonl(path: Path, text_keys: Sequence[str], problems: list[str]) -> list[Utterance]:
-    """A JSON object a line; the text is that of the first of the keys which it has."""
+    """A JSON object a line, or one array of objects; the text is that of the first of the keys which it has."""
+    lines = read_lines(path, problems)
+    if _ARRAY_OF_OBJECTS.match("\n".join(line for _, line in lines[:_LOOKED_AT])):
+        return _utterances(path, _array(path, lines, problems), text_keys, problems)
+    return _utterances(path, _objects(path, lines, problems), text_keys, problems)
+
+
+def _objects(path: Path, lines: Iterable[tuple[int, str]], problems: list[str]) -> list[tuple[int, Record]]:
+    """An object a line."""
     records: list[tuple[int, Record]] = []
-    for number, line in read_lines(path, problems):
+    for number, line in lines:
         if line.strip():
             try:
-                record = json.loads(line)
+                record = _loads(line)
             except ValueError:
                 problems.append(f"{path}:{number}: is not JSON")
                 continue
@@ -44,27 +66,67 @@ def read_jsonl(path: Path, text_keys: Sequence[str], problems: list[str]) -> lis
                 records.append((number, record))
             else:
                 problems.append(f"{path}:{number}: is not a JSON object")
-    return _utterances(path, records, text_keys, problems)
+    return records
 
 
-def read_json(path: Path, text_keys: Sequence[str], problems: list[str], *, name: str | None = None) -> list[Utterance]:
-    """One object, such as `transcribe --output_format json` writes, or an array of them; `name` is the object's id."""
-    before = len(problems)
-    lines = read_lines(path, problems)
-    if len(problems) > before:
-        return []
+def _array(path: Path, lines: Iterable[tuple[int, str]], problems: list[str]) -> list[tuple[int, Record]]:
+    """One object, or an array of them."""
     try:
-        content = json.loads("\n".join(line for _, line in lines))
-    except ValueError:
-        problems.append(f"{path}: is not JSON")
+        content = _loads("\n".join(line for _, line in lines))
+    except ValueError as error:
+        line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        problems.append(f"{path}{line}: is not JSON")
         return []
     rows = content if isinstance(content, list) else [content]
     if not all(isinstance(row, dict) for row in rows):
         problems.append(f"{path}: holds neither a JSON object nor an array of objects")
         return []
+    return list(enumerate(rows, start=1))
+
+
+def _loads(text: str) -> Any:
+    # Numbers stay as they are written, since a text may be one: 2.50.
+    try:
+        return json.loads(text, parse_float=str)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
+def holds_texts(path: Path) -> bool:
+    """Whether JSON is an array of texts alone, which have no ids."""
+    problems: list[str] = []
+    text = "\n".join(line for _, line in read_lines(path, problems))
+    if not _ARRAY_OF_OTHERS.match(text):
+        return False
+    try:
+        content = _loads(text)
+    except ValueError:
+        return False
+    return bool(content) and isinstance(content, list) and all(_text(value) is not None for value in content)
+
+
+def read_texts(path: Path, problems: list[str]) -> list[Utterance]:
+    """A JSON array of texts; an utterance's id is its place."""
+    content = _loads("\n".join(line for _, line in read_lines(path, problems)))
+    return [Utterance(id=str(place), text=_text(value) or "") for place, value in enumerate(content, start=1)]
+
+
+def read_json(path: Path, text_keys: Sequence[str], problems: list[str], *, name: str | None = None) -> list[Utterance]:
+    """One object, such as `transcribe --output_format json` writes, an array of them, or one a line, as in NeMo.
+
+    `name` is the one object's id.
+    """
+    before = len(problems)
+    lines = read_lines(path, problems)
+    if len(problems) > before:
+        return []
+    by_line: list[str] = []
+    rows = _objects(path, lines, by_line)
+    if by_line:
+        rows = _array(path, lines, problems)
     if name is not None:
-        rows = [{**row, _ID_KEYS[0]: name} for row in rows]
-    return _utterances(path, list(enumerate(rows, start=1)), text_keys, problems)
+        rows = [(number, {**row, _ID_KEYS[0]: name}) for number, row in rows]
+    return _utterances(path, rows, text_keys, problems)
 
 
 def read_table(path: Path, delimiter: str, text_keys: Sequence[str], problems: list[str]) -> list[Utterance]:
@@ -91,21 +153,22 @@ def _listed(keys: Sequence[str]) -> str:
 def _utterances(
     path: Path, records: Sequence[tuple[int, Record]], text_keys: Sequence[str], problems: list[str]
 ) -> list[Utterance]:
-    stems = Counter(stem(audio) for _, record in records if (audio := _first(record, _AUDIO_KEYS)) is not None)
+    recordings = {audio for _, record in records if (audio := _recording(record)) is not None}
+    stems = Counter(map(stem, recordings))
     folder = str(path.parent)
     found = []
     for number, record in records:
-        text = next((record[key] for key in text_keys if key in record), None)
-        audio = _first(record, _AUDIO_KEYS)
+        text = _text(next((record[key] for key in text_keys if key in record), None))
+        audio = _recording(record)
         name = _first(record, _ID_KEYS) or _id_of(record, audio, stems)
         if name is None:
             problems.append(f"{path}:{number}: has no id ({_listed(_ID_KEYS + _AUDIO_KEYS)})")
-        elif not isinstance(text, str):
+        elif text is None:
             problems.append(f"{path}:{number}: {name} has no text ({_listed(text_keys)})")
         else:
             utterance = Utterance(
                 id=name,
-                text=" ".join(text.split()),
+                text=text,
                 audio=None if audio is None else os.path.normpath(os.path.join(folder, audio)),
                 duration=_number(record.get("duration")),
                 confidence=_confidence(record),
@@ -121,15 +184,22 @@ def _id_of(record: Record, audio: str | None, stems: Mapping[str, int]) -> str |
     if audio is None:
         return None
     # talk.wav and talk.mp3 keep their suffixes.
-    name = stem(audio) if stems[stem(audio)] == 1 or record.get("offset") else audio
-    return f"{name}@{record['offset']}" if record.get("offset") else name
+    offset = record["offset"] if _number(record.get("offset")) else None
+    name = stem(audio) if stems[stem(audio)] == 1 or offset else audio
+    return f"{name}@{offset}" if offset else name
 
 
-def stem(path: str) -> str:
-    """A recording's path without its suffix, with slashes."""
-    path = path.replace(os.sep, "/")
-    root, suffix = os.path.splitext(path)
-    return root if suffix.lower() in AUDIO_SUFFIXES else path
+def _recording(record: Record) -> str | None:
+    """Path of the recording, with slashes."""
+    audio = _first(record, _AUDIO_KEYS)
+    return None if audio is None else audio.replace(os.sep, "/")
+
+
+def _text(value: Any) -> str | None:
+    """A text, or a number that is one: where only "5" was said, some tools write 5."""
+    if isinstance(value, str):
+        return " ".join(value.split())
+    return str(value) if type(value) is int else None
 
 
 def _first(record: Record, keys: Iterable[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fun_asr.scoring.lines import check_unique, read_lines
-from fun_asr.scoring.utterance import Utterance
+from fun_asr.scoring.utterance import Utterance, match_ids
 
 __all__ = ["CTMWord", "Segment", "ctm_utterances", "read_ctm", "read_stm", "stm_utterances", "words_of_segments"]
 
@@ -149,8 +150,9 @@ def words_of_segments(segments: Iterable[Segment], words: Iterable[CTMWord]) -> 
         an utterance with the segment's id for the segments of each recording that has a word; further ones, with the
         recording's name, for words of recordings that have no segment.
     """
+    segments = list(segments)
     by_channel: dict[tuple[str, str], list[CTMWord]] = defaultdict(list)
-    for word in words:
+    for word in _as_called(words, segments):
         by_channel[word.recording, word.channel].append(word)
     segments_by_channel: dict[tuple[str, str], list[Segment]] = defaultdict(list)
     for segment in segments:
@@ -170,6 +172,25 @@ def words_of_segments(segments: Iterable[Segment], words: Iterable[CTMWord]) -> 
             if not part.ignored:
                 utterances.append(_utterance(part.id, spoken[first:position]))
     return utterances + ctm_utterances(word for spoken in by_channel.values() for word in spoken)
+
+
+def _as_called(words: Iterable[CTMWord], segments: Sequence[Segment]) -> list[CTMWord]:
+    """Words under the names that an stm has for their recordings, and for the one channel of each."""
+    words = list(words)
+    names = match_ids((segment.recording for segment in segments), (word.recording for word in words))
+    called = [dataclasses.replace(word, recording=names.get(word.recording, word.recording)) for word in words]
+    theirs, ours = _channels(segments), _channels(called)
+    only = {
+        name: next(iter(channels)) for name, channels in theirs.items() if len(channels) == 1 == len(ours.get(name, ()))
+    }
+    return [dataclasses.replace(word, channel=only.get(word.recording, word.channel)) for word in called]
+
+
+def _channels(parts: Iterable[CTMWord | Segment]) -> dict[str, set[str]]:
+    channels: dict[str, set[str]] = defaultdict(set)
+    for part in parts:
+        channels[part.recording].add(part.channel)
+    return channels
 
 
 def _middle(word: CTMWord) -> float:

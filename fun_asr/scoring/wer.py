@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -206,6 +207,7 @@ def score(
     unit: Unit = "auto",
     alternations: bool = False,
     ignore_missing: bool = False,
+    empty: bool = False,
 ) -> Score:
     """Align hypotheses with references.
 
@@ -217,9 +219,11 @@ def score(
             words elsewhere.
         alternations: whether braces and parentheses in references mean choices between words.
         ignore_missing: leave references without a hypothesis out, instead of counting them as deletions.
+        empty: score references without a word even where there are no others: all is insertions, and no rate.
 
     Raises:
-        ScoringError: when no reference has a word, or when choices are not well formed.
+        ScoringError: when no reference has a word and they may not be empty, when there is nothing to score, or when
+            choices are not well formed.
     """
     normalize = normalize or get_normalizer("none")
     scored = [name for name in references if name in hypotheses or not ignore_missing]
@@ -232,7 +236,7 @@ def score(
             sides.append(_tokens(references[name].text, text, normalize, unit, alternations=alternations))
         except ValueError as error:
             problems.append(f"the reference of {name} {error}")
-    if not problems and not any(side.reference for side in sides):
+    if not problems and not (sides and empty) and not any(side.reference for side in sides):
         problems.append("no reference has a word" + " after normalisation" * any(u.text for u in references.values()))
     if problems:
         raise ScoringError(*problems)
@@ -261,6 +265,8 @@ class _Sides:
 
 
 def _tokens(reference: str, hypothesis: str, normalize: Normalizer, unit: Unit, *, alternations: bool) -> _Sides:
+    # One letter is one, whether it is written with a combining accent or without.
+    reference, hypothesis = (unicodedata.normalize("NFC", text) for text in (reference, hypothesis))
     right = normalize(hypothesis)
     in_characters = unit == "characters" or (unit == "auto" and _is_without_spaces(reference or hypothesis))
     skipped = 0

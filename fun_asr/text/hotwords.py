@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fun_asr.errors import ConfigError
+from fun_asr.text.encodings import decoded
 
 __all__ = ["Hotword", "checked_hotwords", "parse_hotwords", "read_hotwords"]
 
 MAX_PHRASE_CHARACTERS = 100
 MAX_WEIGHT = 10.0
 _SPECIAL_TOKEN = "<|"
+# With which no phrase begins; TCP/IP is one.
+_PATHS = ("/", "./", "../", "~/")
 
 
 class Hotword(NamedTuple):
@@ -78,7 +81,7 @@ def parse_hotwords(argument: str) -> tuple[Hotword, ...]:
     path = Path(argument)
     if _is_file(path):
         return read_hotwords(path)
-    if "," not in argument and ("/" in argument or path.suffix.lower() in (".txt", ".tsv", ".csv", ".lst")):
+    if "," not in argument and (argument.startswith(_PATHS) or path.suffix.lower() in (".txt", ".tsv", ".csv", ".lst")):
         raise ConfigError(f"{argument}: no file that can be read")
     hotwords = checked_hotwords(part for part in argument.split(",") if part.strip())
     if not hotwords:
@@ -89,13 +92,13 @@ def parse_hotwords(argument: str) -> tuple[Hotword, ...]:
 def read_hotwords(path: Path) -> tuple[Hotword, ...]:
     """The hotwords of a file: UTF-8, a phrase a line, a tab and its weight where that is not 1.
 
-    A line that starts with `#` is a comment.
+    A byte order mark may say UTF-16. A line that starts with `#` is a comment.
 
     Raises:
         ConfigError: naming file and line, when it cannot be read or has a line that cannot be used, or no hotword.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = decoded(path.read_bytes()).splitlines()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError:

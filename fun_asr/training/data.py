@@ -74,7 +74,7 @@ def read_manifest(path: Path) -> list[Utterance]:
     """
     utterances = []
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if not line.strip():
                     continue

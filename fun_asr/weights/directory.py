@@ -99,7 +99,14 @@ def load_stored(directory: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file under another name and move it into place."""
+    """Write a safetensors file under another name and move it into place.
+
+    Raises:
+        CheckpointError: when it cannot be written.
+    """
     with replacing(path) as unfinished:
-        save_file(tensors, unfinished)
+        try:
+            save_file(tensors, unfinished)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: cannot be written ({error})") from None
         unfinished.chmod(0o644)  # the library writes files that only their owner may read

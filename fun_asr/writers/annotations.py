@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 
+from fun_asr.audio.names import as_field, stem
 from fun_asr.inputs.info import RecordingInfo
 from fun_asr.transcript import Segment, Transcript
 from fun_asr.writers.base import Writer
@@ -26,6 +27,7 @@ class CTMWriter(Writer):
 
     extension = ".ctm"
     concatenates = True
+    names_recordings = True
 
     def render(self, transcript: Transcript, info: RecordingInfo) -> str:
         name = _name(transcript, info)
@@ -50,6 +52,7 @@ class STMWriter(Writer):
 
     extension = ".stm"
     concatenates = True
+    names_recordings = True
 
     def render(self, transcript: Transcript, info: RecordingInfo) -> str:
         name = _name(transcript, info)
@@ -112,8 +115,8 @@ def _name(transcript: Transcript, info: RecordingInfo) -> str:
     """The recording as one field, which a space would end."""
     name = info.name
     if name is None:
-        name = "stdin" if transcript.path in (None, "-") else os.path.splitext(os.path.basename(transcript.path))[0]
-    return "_".join(name.split()) or "_"
+        name = "stdin" if transcript.path in (None, "-") else stem(os.path.basename(transcript.path))
+    return as_field(name)
 
 
 def _covering(intervals: Iterable[_Interval], duration: float) -> Iterator[_Interval]:

@@ -32,6 +32,8 @@ class Writer(ABC):
     """Of the files, with its dot."""
     concatenates: ClassVar[bool] = False
     """Whether the contents of several files, one after the other, are such a file too."""
+    names_recordings: ClassVar[bool] = False
+    """Whether lines begin with `RecordingInfo.name`."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -46,13 +48,13 @@ class Writer(ABC):
         """The whole file in UTF-8."""
         return self.render(transcript, info or RecordingInfo()).encode("utf-8", _ESCAPED)
 
-    def write(self, transcript: Transcript, path: Path) -> None:
+    def write(self, transcript: Transcript, path: Path, info: RecordingInfo | None = None) -> None:
         """Write the file; a reader finds either nothing (or what was there before) or all of it.
 
         Raises:
             OSError: when the folder cannot be made or written to.
         """
-        write_atomically(path, self.encode(transcript))
+        write_atomically(path, self.encode(transcript, info))
 
 
 class TextWriter(Writer):

@@ -95,12 +95,15 @@ def run(
     output_dir.mkdir(exist_ok=True)
     inputs = find_recordings([str(folder)], Search())
     with Journal(output_dir / JOURNAL_FILE) as journal:
-        tasks, missing = describe(map(Recording, inputs.recordings), inputs.folder, config, None, journal)
+        writers = make_writers(formats, SubtitleOptions())
+        named = any(writer.names_recordings for writer in writers.values())
+        recordings = map(Recording, inputs.recordings)
+        tasks, missing = describe(recordings, inputs.folder, config, None, journal, named=named)
         batch = BatchRun(
             tasks=tasks,
             journal=journal,
             engine=InProcessEngine(lambda _: recogniser),
-            writers=make_writers(formats, SubtitleOptions()),
+            writers=writers,
             output_dir=output_dir,
             observer=observer,
             failures=missing,
@@ -334,3 +337,28 @@ def test_workers_are_kept_busy(
         recordings = [Recording(str(folder / f"{n}.wav")) for n in range(files)]
         tasks, _ = describe(recordings, str(folder), "c", None, journal)
         assert {len(shard.tasks) for shard in shards.plan(tasks, journal, (), workers)} == sizes
+
+
+def test_recordings_of_one_name_are_told_apart_also_where_one_comes_later(folder: Path) -> None:
+    def names() -> dict[str, str]:
+        written = outputs(folder.parent / "out")
+        return {path: content.decode().split()[0] for path, content in written.items() if path.endswith(".ctm")}
+
+    for path in folder.iterdir():
+        path.unlink()
+    (folder / "x").mkdir()
+    (folder / "x" / "talk.wav").write_text("text")
+    run(folder, formats=("ctm",))
+    assert names() == {"x/talk.ctm": "talk"}
+    (folder / "y").mkdir()
+    (folder / "y" / "talk.wav").write_text("text")
+    run(folder, formats=("ctm",))
+    assert names() == {"x/talk.ctm": "x/talk", "y/talk.ctm": "y/talk"}
+    assert run(folder, formats=("ctm",)).summary.done_before == 2
+
+
+def test_other_formats_name_no_recording_and_are_not_done_again(folder: Path) -> None:
+    run(folder)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "1.wav").write_text("text")
+    assert run(folder).summary.transcribed == 1

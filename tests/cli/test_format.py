@@ -65,3 +65,9 @@ def test_an_unknown_key_is_one_line_of_error(config: Path) -> None:
     result = run("train-punctuation", config)
     assert result.exit_code == 1
     assert "unknown key 'speed'" in result.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_text(encoding: str) -> None:
+    result = run("format", stdin="where are you\r\nI am here, as you see.\r\n".encode(encoding))
+    assert (result.exit_code, result.stdout) == (0, "Where are you?\nI am here, as you see.\n")

@@ -253,3 +253,39 @@ def test_a_closed_pipe_is_quiet_and_ends(tiny_model_dir: Path, two) -> None:
     finally:
         os.close(write_end)
     assert process.stderr == ""
+
+
+def test_a_quoted_pattern_is_several_paths(run, two, tmp_path: Path) -> None:
+    pattern = tmp_path / "in" / "*.wav"
+    assert run(pattern).stdout == run(two[1], two[0]).stdout
+    refused = run(pattern, "-f", "srt")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "-f srt of several recordings needs --output_dir" in refused.stderr
+    two[0].unlink()
+    assert run(pattern).stdout == f"{two[1]}\t{run(two[1]).stdout}", "like a folder that holds one"
+
+
+def test_recordings_of_one_name_are_told_apart(run, tmp_path: Path) -> None:
+    recordings = [write(tmp_path / folder / "talk.wav", 1.0, seed) for seed, folder in enumerate("xy")]
+    for options in (["-f", "ctm"], ["-f", "stm"]):
+        assert {line.split()[0] for line in run(*recordings, *options).stdout.splitlines()} == {"x/talk", "y/talk"}
+    assert {line.split()[0] for line in run(recordings[0], "-f", "ctm").stdout.splitlines()} == {"talk"}
+    assert run(*recordings, "-f", "ctm", "-o", tmp_path / "out").exit_code == 0
+    for folder in "xy":
+        assert (tmp_path / "out" / folder / "talk.ctm").read_text().startswith(f"{folder}/talk 1 ")
+
+
+def test_a_name_with_points_is_kept(run, two, tmp_path: Path) -> None:
+    name = two[0].with_name("1.1 Lesson name")
+    two[0].rename(name)
+    assert run(name, "-o", tmp_path / "out").exit_code == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["1.1 Lesson name.txt"]
+
+
+def test_a_list_is_told_where_it_belongs(run, two, tmp_path: Path) -> None:
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{two[0]}\n")
+    result = run(listed, two[1])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0].endswith(f"a list of recordings is for batch: fun-asr batch - < {listed}")
+    assert result.stdout.startswith(f"{two[1]}\t")

@@ -214,3 +214,38 @@ def test_help_is_not_h() -> None:
     result = wer("--help")
     assert result.exit_code == 0
     assert "-h, --hyp" in result.stdout
+
+
+def test_silence_alone_is_scored_where_it_is_allowed(write: Write, tmp_path: Path) -> None:
+    ref, hyp = write("ref.trn", " (a-1)\n (a-2)\n"), write("hyp.trn", "well now (a-1)\n (a-2)\n")
+    refused = wer("-r", ref, "-h", hyp)
+    assert (refused.exit_code, refused.stderr.count("--allow_empty scores it as silence")) == (2, 2)
+    result = wer("-r", ref, "-h", hyp, "--allow_empty", "-a", "--by", "speaker", "--html", tmp_path / "report.html")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[:2] == ["%WER nan [ 2 / 0, 2 ins, 0 del, 0 sub ]", "%SER 50.00 [ 1 / 2 ]"]
+    report = json.loads(wer("-r", ref, "-h", hyp, "--allow_empty", "--json", "--compare", ref).stdout)
+    assert (report["error_rate"], report["insertions"], report["interval"]) == (None, 2, None)
+    assert report["comparison"]["second"]["errors"] == 0
+
+
+def test_what_was_guessed_is_said(write: Write) -> None:
+    ref, hyp = write("ref.txt", "5 people came\n9 left\n"), write("hyp.txt", "5 people come\n9 left\n")
+    result = wer("-r", ref, "-h", hyp)
+    assert result.stdout.startswith("%WER 20.00 [ 1 / 5, 0 ins, 0 del, 1 sub ]")
+    assert result.stderr == f"fun-asr: {hyp}: took 5 and the like for words; --format kaldi takes them for ids\n"
+    assert wer("-r", ref, "-h", hyp, "--format", "kaldi").stdout.startswith("%WER 33.33 [ 1 / 3")
+
+
+def test_marks_are_an_option(write: Write) -> None:
+    ref, hyp = write("ref.txt", "हिन्दी बोलता\n"), write("hyp.txt", "हिन्दी बोलती\n")
+    assert wer("-r", ref, "-h", hyp, "--normalizer", "basic_marks").stdout.startswith("%WER 50.00 [ 1 / 2")
+    assert wer("-r", ref, "-h", hyp, "--normalizer", "basic").stdout.startswith("%WER 0.00 [")
+
+
+def test_sets_are_called_like_their_folders(tmp_path: Path) -> None:
+    for name in ("v1.0", "v1.5"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text("x y\n")
+    first, second = tmp_path / "v1.0", tmp_path / "v1.5"
+    lines = wer("-r", first, "-h", first, "-r", second, "-h", second, "--by", "set").stdout.splitlines()
+    assert [line.split()[0] for line in lines[-2:]] == ["v1.0", "v1.5"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fun_asr.inputs.discover import Inputs, Search, find_recordings, output_names
+from fun_asr.inputs.discover import Inputs, Search, find_recordings, is_several, output_names
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -47,6 +47,8 @@ def test_a_folder_without_recordings_is_a_failure(tmp_path: Path) -> None:
         (["x.wav", "x.mp3", "y.wav"], ["x.wav", "x.mp3", "y"]),
         (["x.wav", "x.mp3", "x.wav.flac"], ["x.wav", "x.mp3", "x.wav.flac"]),
         (["a.b/x", "a/x.wav"], ["a.b/x", "a/x"]),
+        (["1.1 Lesson name", "1.2 Lesson name"], ["1.1 Lesson name", "1.2 Lesson name"]),
+        (["1.1 Lesson name.mp3", "1.2 x.wav"], ["1.1 Lesson name", "1.2 x"]),
     ],
 )
 def test_no_two_recordings_share_an_output(names: list[str], expected: list[str], tmp_path: Path) -> None:
@@ -108,3 +110,24 @@ def test_a_pattern_that_the_shell_left_alone(tmp_path: Path) -> None:
 
 def test_standard_input_has_a_name(tmp_path: Path) -> None:
     assert outputs(find_recordings(["-"])) == ["stdin"]
+
+
+def test_a_pattern_may_stand_for_several_and_a_name_with_brackets_for_one(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "[x].wav")
+    assert is_several([f"{tmp_path}/*.wav"])
+    assert is_several([str(tmp_path)])
+    assert is_several(["a.wav", "b.wav"])
+    assert not is_several([f"{tmp_path}/[x].wav"])
+    assert not is_several(["-"])
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [("list.txt", "fun-asr batch - < {}"), ("rows.jsonl", "fun-asr batch {}"), ("wav.scp", "fun-asr batch {}")],
+)
+def test_a_list_named_as_a_recording_is_told_where_it_belongs(tmp_path: Path, name: str, command: str) -> None:
+    path = tmp_path / name
+    path.write_text("a.wav\n")
+    inputs = find_recordings([str(path)])
+    cause = "is text, not a recording; a list of recordings is for batch: " + command.format(path)
+    assert (inputs.recordings, [str(error) for error in inputs.failures]) == ([], [f"{path}: {cause}"])

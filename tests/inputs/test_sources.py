@@ -65,3 +65,41 @@ def test_a_recording_in_several_inputs_is_taken_once(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
     sources = find(tmp_path, tmp_path / "a.wav", "-", stdin=os.fsencode(tmp_path / "a.wav"))
     assert (paths(sources), sources.repeated) == ([str(tmp_path / "a.wav")], 2)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path, encoding: str) -> None:
+    assert paths(find("-", stdin="/x/a é.wav\r\n/x/b.wav\r\n".encode(encoding))) == ["/x/a é.wav", "/x/b.wav"]
+    assert paths(find("-", stdin='{"audio_filepath": "/x/c.wav"}\n'.encode(encoding))) == ["/x/c.wav"]
+    (tmp_path / "wav.scp").write_bytes("utt1 /x/d.wav\n".encode(encoding))
+    (tmp_path / "list.jsonl").write_bytes('{"audio_filepath": "/x/e.wav"}\n'.encode(encoding))
+    assert find(tmp_path / "wav.scp").recordings[0].info.name == "utt1"
+    assert paths(find(tmp_path / "list.jsonl")) == ["/x/e.wav"]
+
+
+def test_a_manifest_may_be_one_array(tmp_path: Path) -> None:
+    rows = [{"audio_filepath": "a.wav", "language": "de"}, {"text": "x"}]
+    manifest = tmp_path / "list.json"
+    manifest.write_text(json.dumps(rows, indent=2))
+    sources = find(manifest)
+    assert [(r.path, r.language) for r in sources.recordings] == [(str(tmp_path / "a.wav"), "de")]
+    assert [str(error) for error in sources.failures] == [f'{manifest}:2: needs a JSON object with "audio_filepath"']
+    assert paths(find("-", stdin=b'[\n{"audio_filepath": "/x/a.wav"}]')) == ["/x/a.wav"]
+    assert paths(find("-", stdin=b"[x].wav\n")) == ["[x].wav"], "a name may begin with a bracket"
+    manifest.write_text('[\n{"audio_filepath": "a.wav"},\n}')
+    assert [str(error) for error in find(manifest).failures] == [f"{manifest}:3: is not JSON"]
+
+
+def test_a_pattern_of_lists_is_lists(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"audio_filepath": "{name}.wav"}}\n')
+    assert paths(find(f"{tmp_path}/*.jsonl")) == [str(tmp_path / "one.wav"), str(tmp_path / "two.wav")]
+
+
+def test_a_text_is_no_recording_and_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("a.wav\nb.wav\n")
+    sources = find(tmp_path / "list.txt")
+    assert paths(sources) == []
+    assert str(sources.failures[0]).endswith(
+        f"a list of recordings is for batch: fun-asr batch - < {tmp_path}/list.txt"
+    )

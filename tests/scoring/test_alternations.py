@@ -33,6 +33,19 @@ def test_as_sclite(reference: str, hypothesis: str, counts: Counts) -> None:
     assert scored(reference, hypothesis).counts == counts
 
 
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "counts"),
+    [
+        ("the set{a} of {a / b}", "the set{a} of b", Counts(4, 0, 0, 0)),
+        ("wor{d}s {x}y a{b", "wor{d}s {x}y a{b", Counts(3, 0, 0, 0)),
+        ("{set{a} / b} c", "set{a} c", Counts(2, 0, 0, 0)),
+        ("{ a / b }{ c / d }", "b c", Counts(2, 0, 0, 0)),
+    ],
+)
+def test_braces_inside_words_are_letters(reference: str, hypothesis: str, counts: Counts) -> None:
+    assert scored(reference, hypothesis).counts == counts
+
+
 def test_the_choice_is_as_good_as_trying_all() -> None:
     rng = random.Random(0)
     for _ in range(200):

@@ -1,6 +1,7 @@
 """Error rates against jiwer, against a plain dynamic programme, and against Kaldi's definition."""
 
 import random
+import unicodedata
 from collections.abc import Sequence
 
 import jiwer
@@ -8,8 +9,8 @@ import pytest
 
 from fun_asr.errors import ScoringError
 from fun_asr.scoring.utterance import Utterance, match_ids
-from fun_asr.scoring.wer import Counts, Score, add_up, confusions, score
-from fun_asr.text.normalize import get_normalizer
+from fun_asr.scoring.wer import Counts, Score, Unit, add_up, confusions, score
+from fun_asr.text.normalize import NormalizerName, get_normalizer
 
 
 def utterances(*texts: str) -> dict[str, Utterance]:
@@ -138,6 +139,12 @@ def test_confusions() -> None:
         (["a/1", "b/1"], ["1"], {}),
         (["1"], ["a/1", "b/1"], {}),
         (["1"], ["1", "a/1"], {"1": "1"}),
+        (["x/talk", "y/talk"], ["/d/x/talk", "/d/y/talk"], {"/d/x/talk": "x/talk", "/d/y/talk": "y/talk"}),
+        (["talk", "x/talk"], ["in/talk", "x/talk"], {"in/talk": "talk", "x/talk": "x/talk"}),
+        (["my talk"], ["x/my_talk"], {"x/my_talk": "my talk"}),
+        (["caf\u00e9"], ["cafe\u0301"], {"cafe\u0301": "caf\u00e9"}),
+        (["talk"], ["talk.wav"], {"talk.wav": "talk"}),
+        (["talk"], ["talk.wav", "talk.mp3"], {}),
         (["../a/1"], ["x/a/1"], {"x/a/1": "../a/1"}),
     ],
 )  # fmt: skip
@@ -145,3 +152,44 @@ def test_ids_match_where_one_is_the_end_of_exactly_one_other(
     references: list[str], hypotheses: list[str], matched: dict[str, str]
 ) -> None:
     assert match_ids(references, hypotheses) == matched
+
+
+@pytest.mark.parametrize("normalizer", ["none", "basic", "basic_marks", "english"])
+@pytest.mark.parametrize("unit", ["words", "characters"])
+def test_letters_with_accents_are_one_composed_or_not(normalizer: NormalizerName, unit: Unit) -> None:
+    texts = ["café déjà vu", "Ångström Tiếng Việt", "한국어"]
+    composed = [unicodedata.normalize("NFC", text) for text in texts]
+    decomposed = [unicodedata.normalize("NFD", text) for text in texts]
+    assert composed != decomposed
+    normalize = get_normalizer(normalizer)
+    for sides in ((composed, decomposed), (decomposed, composed)):
+        total = add_up(score_texts(*sides, normalize=normalize, unit=unit).utterances)
+        assert total.counts.errors == total.character_errors == 0
+        assert (
+            total.counts.reference
+            == add_up(score_texts(composed, composed, normalize=normalize, unit=unit).utterances).counts.reference
+        )
+
+
+def test_where_all_references_are_empty_insertions_are_counted() -> None:
+    references, hypotheses = ["", ""], ["a b", "c"]
+    with pytest.raises(ScoringError, match="no reference has a word"):
+        score_texts(references, hypotheses)
+    scored = score_texts(references, hypotheses, empty=True)
+    total = add_up(scored.utterances)
+    expected = jiwer.process_words(references, hypotheses)
+    assert total.counts == Counts(expected.hits, expected.substitutions, expected.deletions, expected.insertions)
+    assert (total.counts, total.counts.error_rate) == (Counts(0, 0, 0, 3), None)
+    assert (total.wrong_utterances, total.character_errors) == (2, 4)
+
+
+def test_hindi_is_not_cut_at_its_vowels() -> None:
+    reference, hypothesis = "मैं हिन्दी बोलता हूँ", "मैं हिन्दी बोलती हूँ"
+    counts = {
+        name: add_up(score_texts([reference], [hypothesis], normalize=get_normalizer(name)).utterances).counts
+        for name in ("basic", "basic_marks")
+    }
+    expected = jiwer.process_words(reference, hypothesis)
+    assert counts["basic_marks"] == Counts(3, 1, 0, 0)
+    assert (expected.hits, expected.substitutions) == (3, 1)
+    assert counts["basic"].errors == 0, "Whisper's drops what differs"

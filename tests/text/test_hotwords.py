@@ -61,7 +61,7 @@ def test_an_empty_list_is_refused(argument: str) -> None:
         parse_hotwords(argument)
 
 
-@pytest.mark.parametrize("argument", ["names.txt", "lists/names"])
+@pytest.mark.parametrize("argument", ["names.txt", "lists/names.csv", "./names", "../names", "/lists/names", "~/names"])
 def test_a_file_that_is_not_there_is_no_phrase(argument: str) -> None:
     with pytest.raises(ConfigError, match=f"^{argument}: no file that can be read$"):
         parse_hotwords(argument)
@@ -77,3 +77,17 @@ def test_a_folder_is_a_phrase_and_a_long_list_no_file_name(tmp_path: Path, monke
 def test_a_single_text_is_no_list() -> None:
     with pytest.raises(ConfigError, match="must be a list of phrases"):
         checked_hotwords("Ada, Zuse")
+
+
+def test_a_phrase_may_have_a_slash_unless_it_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_hotwords("TCP/IP") == (Hotword("TCP/IP"),)
+    (tmp_path / "TCP").mkdir()
+    assert parse_hotwords("TCP/IP") == (Hotword("TCP/IP"),)
+    (tmp_path / "TCP" / "IP").write_text("socket\n")
+    assert parse_hotwords("TCP/IP") == (Hotword("socket"),)
+
+
+def test_a_file_of_notepad(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_bytes("Łódź\t2\r\nZuse\r\n".encode("utf-16"))
+    assert parse_hotwords(str(tmp_path / "names.txt")) == (Hotword("Łódź", 2.0), Hotword("Zuse"))
