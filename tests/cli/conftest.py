@@ -23,3 +23,13 @@ def run_on_tiny_model(tiny_model_dir: Path) -> Callable[[str], Run]:
         return run
 
     return runner
+
+
+@pytest.fixture
+def run_on_bundled_model() -> Run:
+    """A function that runs a command line with the model inside the package."""
+
+    def run(command: str, *arguments: str | Path) -> click.testing.Result:
+        return click.testing.CliRunner().invoke(main, [command, "--device", "cpu", *map(str, arguments)])
+
+    return run
