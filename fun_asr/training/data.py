@@ -228,17 +228,7 @@ class Collator:
 
     def __call__(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> Batch | None:
         """The batch, less the utterances that do not fit or cannot be decoded; None when nothing is left."""
-        waves, kept = [], []
-        for utterance in utterances:
-            try:
-                wave = load_wave(utterance)
-            except FunASRError:
-                continue
-            if self.augment is not None:
-                wave = augment_wave(wave, self.noises, self.augment, rng, self.rooms)
-            if 0 < len(wave) <= self.max_samples:
-                waves.append(wave)
-                kept.append(utterance)
+        kept, waves = self.read(utterances, rng)
         if not kept:
             return None
         features, lengths_B = log_mel(waves, n_mels=self.n_mels)
@@ -262,6 +252,21 @@ class Collator:
             ctc_rows=torch.tensor([bool(u.text) or not u.written for u in kept]),
             seconds=sum(len(wave) for wave in waves) / SAMPLE_RATE,
         )
+
+    def read(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> tuple[list[Utterance], list[Wave]]:
+        """The utterances that can be decoded and fit the model, and their samples, augmented where batches are."""
+        kept, waves = [], []
+        for utterance in utterances:
+            try:
+                wave = load_wave(utterance)
+            except FunASRError:
+                continue
+            if self.augment is not None:
+                wave = augment_wave(wave, self.noises, self.augment, rng, self.rooms)
+            if 0 < len(wave) <= self.max_samples:
+                kept.append(utterance)
+                waves.append(wave)
+        return kept, waves
 
 
 class Loader:
