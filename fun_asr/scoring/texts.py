@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fun_asr.errors import ConfigError
 from fun_asr.scoring.bootstrap import Interval, interval, resampled_rates
 from fun_asr.scoring.utterance import Utterance
-from fun_asr.scoring.wer import Score, Unit, add_up, score
+from fun_asr.scoring.wer import Counts, Score, Unit, add_up, score
 from fun_asr.text.normalize import NORMALIZERS, Normalizer, NormalizerName, get_normalizer
 
 __all__ = ["WordErrorRate", "error_rate_interval", "score_texts", "wer"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class WordErrorRate:
+class WordErrorRate(Counts):
     """How far hypotheses are from their references, in words, or characters in scripts without spaces."""
 
-    error_rate: float
-    """WER: substitutions, deletions and insertions by the length of the references."""
-    hits: int
-    substitutions: int
-    deletions: int
-    insertions: int
     character_error_rate: float
     sentence_error_rate: float
 
     @property
-    def errors(self) -> int:
-        """Substitutions, deletions and insertions."""
-        return self.substitutions + self.deletions + self.insertions
-
-    @property
-    def reference_length(self) -> int:
-        """Words, or characters, of the references."""
-        return self.hits + self.substitutions + self.deletions
+    def error_rate(self) -> float:
+        """WER: substitutions, deletions and insertions by the length of the references."""
+        return self.errors / self.reference
 
 
 def wer(
@@ -59,7 +49,7 @@ def wer(
         ValueError: when there are more of one side than of the other.
 
     >>> found = wer(["the cat sat", "on the mat"], ["The cat sits.", "on the mat"], normalizer="english")
-    >>> found.substitutions, found.reference_length, round(found.error_rate, 3)
+    >>> found.substitutions, found.reference, round(found.error_rate, 3)
     (1, 6, 0.167)
     """
     if normalizer not in NORMALIZERS:
@@ -67,13 +57,8 @@ def wer(
     left = [references] if isinstance(references, str) else references
     right = [hypotheses] if isinstance(hypotheses, str) else hypotheses
     total = add_up(score_texts(left, right, normalize=get_normalizer(normalizer), unit=unit).utterances)
-    counts = total.counts
     return WordErrorRate(
-        error_rate=counts.error_rate or 0.0,
-        hits=counts.hits,
-        substitutions=counts.substitutions,
-        deletions=counts.deletions,
-        insertions=counts.insertions,
+        **dataclasses.asdict(total.counts),
         character_error_rate=total.character_error_rate or 0.0,
         sentence_error_rate=total.sentence_error_rate,
     )

@@ -24,7 +24,7 @@ def test_random_texts_against_jiwer() -> None:
         found, expected = fun_asr.wer(references, hypotheses), jiwer.process_words(references, hypotheses)
         assert found.error_rate == expected.wer
         assert found.errors == expected.substitutions + expected.deletions + expected.insertions
-        assert found.reference_length == sum(len(reference.split()) for reference in references)
+        assert found.reference == sum(len(reference.split()) for reference in references)
         assert found.hits + found.substitutions + found.insertions == sum(len(text.split()) for text in hypotheses)
         assert found.character_error_rate == jiwer.cer(references, hypotheses)
         wrong = sum(left != right for left, right in zip(references, hypotheses, strict=True))
