@@ -1,19 +1,31 @@
 """Fun-ASR: a speech recognition engine.
 
 `load_model` returns a `Transcriber`, which turns each recording into a `Transcript` of `Segment`s and `Word`s, or into
-a `TranscriptionFailure` that says why there is none.
+a `TranscriptionFailure` that says why there is none. `wer` scores texts against references.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fun_asr.scoring.texts import WordErrorRate, wer
     from fun_asr.transcriber import Transcriber, load_model
     from fun_asr.transcript import Cut, Segment, Transcript, TranscriptionFailure, Word
 
 __version__ = "0.1.0"
 
-__all__ = ["Cut", "Segment", "Transcriber", "Transcript", "TranscriptionFailure", "Word", "__version__", "load_model"]
+__all__ = [
+    "Cut",
+    "Segment",
+    "Transcriber",
+    "Transcript",
+    "TranscriptionFailure",
+    "Word",
+    "WordErrorRate",
+    "__version__",
+    "load_model",
+    "wer",
+]
 
 # Imported on first use: torch takes seconds, and `fun-asr --help` needs none of it.
 _MODULE_OF = {
@@ -23,7 +35,9 @@ _MODULE_OF = {
     "Transcript": "fun_asr.transcript",
     "TranscriptionFailure": "fun_asr.transcript",
     "Word": "fun_asr.transcript",
+    "WordErrorRate": "fun_asr.scoring.texts",
     "load_model": "fun_asr.transcriber",
+    "wer": "fun_asr.scoring.texts",
 }
 
 

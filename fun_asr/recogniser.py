@@ -6,11 +6,13 @@ C the CTC head's vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -33,11 +35,14 @@ from fun_asr.text.hotwords import Hotword
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.transcript import Word
 
-__all__ = ["Encoded", "RecognisedSegment", "Recogniser"]
+__all__ = ["Encoded", "FrontEnd", "RecognisedSegment", "Recogniser"]
 
 BEAM_MARGIN = 2.0  # nats: a third fewer hypotheses, the words of the dev sets unchanged
 
 SAMPLES_AT_ONCE_ON_CPU = 30 * SAMPLE_RATE  # padded, in a run of the encoder: as fast as a whole batch, in less memory
+
+
+FrontEnd = Callable[[Sequence[npt.NDArray[np.float32]]], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +122,8 @@ class Recogniser:
         device: the network's.
         language_model: over the CTC head's pieces; searches with CTC and chooses among the decoder's hypotheses.
         search: what the family's decoder must not write, and how long its texts may be.
+        front_end: computes what the encoder reads of a batch of waveforms: features `[B, M, T]` and the frames of each,
+            int64 `[B]`; None is `log_mel`.
     """
 
     def __init__(
@@ -127,6 +134,7 @@ class Recogniser:
         device: torch.device,
         language_model: NGramModel | None = None,
         search: GenerateOptions | None = None,
+        front_end: FrontEnd | None = None,
     ) -> None:
         self._network = network
         self._tokenizer = tokenizer
@@ -134,6 +142,7 @@ class Recogniser:
         self._device = device
         self._language_model = language_model
         self._search = search or GenerateOptions(suppress=tokenizer.captions)
+        self._front_end = front_end or partial(log_mel, n_mels=network.config.encoder.n_mels, device=device)
         self._ctc_languages = network.config.ctc.languages
         # Of the last call: a list of thousands takes a second to spell, and most callers have one list.
         self._known_hotwords: tuple[tuple[Hotword, ...], Hotwords] | None = None
@@ -142,6 +151,11 @@ class Recogniser:
     def ctc_tokenizer(self) -> CTCTokenizer:
         """The CTC head's."""
         return self._ctc_tokenizer
+
+    @property
+    def ctc_frame(self) -> int:
+        """Samples of a CTC frame."""
+        return SAMPLE_RATE // self._network.config.ctc_frames_per_second
 
     def prepare(self, options: TranscriptionOptions) -> None:
         """Find out before the first segment whether the options can be used with this model.
@@ -184,11 +198,7 @@ class Recogniser:
         """Run the encoder and the CTC head over segments, at least one."""
         heard: dict[int, tuple[Tensor, Tensor]] = {}  # [L, D] and [J, C] of each segment
         for places in self._runs([len(segment.samples) for segment in segments]):
-            features, lengths_B = log_mel(
-                [segments[b].samples for b in places],
-                n_mels=self._network.config.encoder.n_mels,
-                device=self._device,
-            )  # [B, M, T]
+            features, lengths_B = self._front_end([segments[b].samples for b in places])  # [B, M, T]
             encoded, lengths_B = self._network.encode(features, lengths_B)
             log_probs, ctc_lengths_B = self._network.ctc(encoded, lengths_B)
             lengths = zip(lengths_B.tolist(), ctc_lengths_B.tolist(), strict=True)
@@ -233,16 +243,17 @@ class Recogniser:
             known = [b for b, draft in enumerate(drafts) if draft.words and draft.language in self._ctc_languages]
         frames = encoded.ctc_frames
         log_probs = [frames[b].cpu().numpy() for b in known]
-        frame = SAMPLE_RATE // self._network.config.ctc_frames_per_second
         timed = time_words(
             [drafts[b].words for b in known],
             log_probs,
             [encoded.segments[b].samples for b in known],
             self._ctc_tokenizer,
-            frame,
+            self.ctc_frame,
         )
         for b, words, row in zip(known, timed, log_probs, strict=True):
-            kept = supported_words(words, row, self._ctc_tokenizer.blank, frame) if options.guard else len(words)
+            kept = len(words)
+            if options.guard:
+                kept = supported_words(words, row, self._ctc_tokenizer.blank, self.ctc_frame)
             drafts[b] = drafts[b].with_times(words, kept)
         return drafts
 

@@ -6,6 +6,7 @@ import ctypes
 import ctypes.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,7 @@ class Espeak:
         self._waves: list[npt.NDArray[np.int16]] = []
         self._events: list[tuple[int, int, int, int, bytes]] = []
 
-    def _receive(self, wave: object, count: int, events: object) -> int:
+    def _receive(self, wave: Any, count: int, events: Any) -> int:
         if wave and count:
             self._waves.append(np.ctypeslib.as_array(wave, (count,)).copy())
         i = 0

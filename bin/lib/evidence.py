@@ -6,28 +6,25 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-import jiwer
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from fun_asr.audio.features import log_mel
-from fun_asr.decoding import ctc
-from fun_asr.decoding.generate import GenerateOptions, generate
-from fun_asr.decoding.guard import cut_loops
-from fun_asr.decoding.language_model import NGramModel
-from fun_asr.decoding.rescore import best_hypothesis
-from fun_asr.decoding.words import AlignedWord, WrittenWord, time_words, written_words
-from fun_asr.models.fun_asr.load import load_network
-from fun_asr.recogniser import BEAM_MARGIN, DEFAULT_BEAM
+from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.prefetch import AudioSegment
+from fun_asr.audio.segment import Span
+from fun_asr.decoding.words import AlignedWord
+from fun_asr.options import TranscriptionOptions
+from fun_asr.recogniser import Recogniser
+from fun_asr.scoring.texts import score_texts
 from fun_asr.text.spoken import spoken_form
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.training.acoustics import Wave
 from fun_asr.training.data import Utterance, load_wave, read_manifest
-from fun_asr.weights.directory import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE
-from fun_asr.weights.precision import resolve_compute_type, resolve_device
 
 BATCH = 16
+WINDOW = 30 * SAMPLE_RATE
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Evidence:
     """One clip, recognised."""
 
     reference: str
-    samples: npt.NDArray[np.float32]
+    samples: Wave
     ctc_log_probs: npt.NDArray[np.float32]
     """`[J, C]`."""
     words: list[AlignedWord]
@@ -45,49 +42,44 @@ class Evidence:
     looped: bool
 
 
+def spread(rows: Sequence[T], limit: int) -> list[T]:
+    """`limit` evenly spread ones, all of them for 0."""
+    count = min(limit, len(rows)) if limit else len(rows)
+    return [rows[i * len(rows) // count] for i in range(count)]
+
+
 def load_utterances(manifests: Sequence[Path], limit: int) -> list[Utterance]:
     """`limit` evenly spread utterances of each manifest, all of them for 0."""
-    chosen = []
-    for manifest in manifests:
-        rows = read_manifest(manifest)
-        count = min(limit, len(rows)) if limit else len(rows)
-        chosen += [rows[i * len(rows) // count] for i in range(count)]
-    return chosen
+    return [utterance for manifest in manifests for utterance in spread(read_manifest(manifest), limit)]
 
 
-@torch.inference_mode()
-def recognise(model: Path, utterances: Sequence[Utterance]) -> Iterator[Evidence]:
+def segments_of(waves: Sequence[Wave]) -> list[AudioSegment]:
+    """Clips as the recogniser takes them."""
+    return [AudioSegment(number, Span(0, len(wave)), wave) for number, wave in enumerate(waves)]
+
+
+def padded(wave: Wave) -> Wave:
+    """A clip with digital silence after it up to 30 s, as Whisper was trained."""
+    return np.pad(wave, (0, max(0, WINDOW - len(wave))))
+
+
+def recognise(recogniser: Recogniser, utterances: Sequence[Utterance]) -> Iterator[Evidence]:
     """English clips, recognised as `fun-asr transcribe` does by default before its guard; shortest first."""
-    device = resolve_device("auto")
-    network = load_network(model, device, resolve_compute_type("auto", device))
-    tokenizer, pieces = Tokenizer(model / TOKENIZER_FILE), CTCTokenizer(model / CTC_TOKENIZER_FILE)
-    language_model_file = model / CTC_LANGUAGE_MODEL_FILE
-    language_model = NGramModel.load(language_model_file) if language_model_file.exists() else None
-    options = GenerateOptions(beam_size=DEFAULT_BEAM, margin=BEAM_MARGIN, suppress=tokenizer.captions)
+    by_decoder = TranscriptionOptions(language="en", guard=False)
+    by_ctc = TranscriptionOptions(language="en", guard=False, decoding="ctc")
     ordered = sorted(utterances, key=lambda utterance: utterance.duration)
     for start in range(0, len(ordered), BATCH):
         rows = ordered[start : start + BATCH]
-        waves = [load_wave(row) for row in rows]
-        encoded, lengths_B = network.encode(*log_mel(waves, device=device))
-        log_probs, ctc_lengths_B = network.ctc(encoded, lengths_B)
-        frames = [row[:length].cpu().numpy() for row, length in zip(log_probs, ctc_lengths_B.tolist(), strict=True)]
-        hypotheses = generate(network.decoder, encoded, lengths_B, tokenizer, ["en"] * len(rows), options)
-        if language_model is not None:
-            hypotheses = [best_hypothesis(h, language_model, tokenizer, pieces) for h in hypotheses]
-        cut = [cut_loops(hypothesis.tokens) for hypothesis in hypotheses]
-        drafts = [
-            written_words(tokenizer, tokens, hypothesis.log_probs[: len(tokens)])
-            for (tokens, _), hypothesis in zip(cut, hypotheses, strict=True)
-        ]
-        valid = zip(log_probs, ctc_lengths_B.tolist(), strict=True)
-        bare = [
-            pieces.decode(ctc.prefix_search(row[:length], pieces.blank, language_model)).split()
-            for row, length in valid
-        ]
-        timed = time_words(drafts, frames, waves, pieces)
-        ctc_timed = time_words([[WrittenWord(word) for word in row] for row in bare], frames, waves, pieces)
-        for i, row in enumerate(rows):
-            yield Evidence(row.text, waves[i], frames[i], timed[i], ctc_timed[i], cut[i][1])
+        encoded = recogniser.encode(segments_of([load_wave(row) for row in rows]))
+        languages = ["en"] * len(rows)
+        drafts = recogniser.draft(encoded, languages, by_decoder)
+        ctc_drafts = recogniser.draft(encoded, languages, by_ctc)
+        frames = [frames.cpu().numpy() for frames in encoded.ctc_frames]
+        for row, segment, log_probs, draft, ctc_draft in zip(
+            rows, encoded.segments, frames, drafts, ctc_drafts, strict=True
+        ):
+            words, ctc_words = draft.timed or [], ctc_draft.timed or []
+            yield Evidence(row.text, segment.samples, log_probs, words, ctc_words, draft.looped)
         print(f"\r{start + len(rows)}/{len(ordered)} clips", end="", file=sys.stderr)
     print(file=sys.stderr)
 
@@ -98,8 +90,8 @@ def right_words(reference: str, words: Sequence[AlignedWord]) -> list[bool]:
     written = [(i, part) for i, word in enumerate(words) for part in (spoken_form(word.text) or "").split()]
     wrong = set()
     if expected and written:
-        aligned = jiwer.process_words(" ".join(expected), " ".join(part for _, part in written))
-        for chunk in aligned.alignments[0]:
+        (scored,) = score_texts([" ".join(expected)], [" ".join(part for _, part in written)], unit="words").utterances
+        for chunk in scored.alignment:
             if chunk.type != "equal":
                 wrong |= {i for i, _ in written[chunk.hyp_start_idx : chunk.hyp_end_idx]}
     return [bool(expected) and i not in wrong for i in range(len(words))]

@@ -26,31 +26,19 @@ Command = TypeVar("Command", bound=Callable[..., object])
 _LISTED = 10
 """Ids, or problems of one kind, printed before the rest is only counted."""
 
+_count = functools.partial(click.option, type=click.IntRange(min=0), show_default=True)
+_files = functools.partial(click.option, type=click.Path(path_type=Path, exists=True), multiple=True)
+
 _READING = (
-    click.option(
+    _files(
         "-r",
         "--ref",
         "references",
-        type=click.Path(path_type=Path, exists=True),
-        multiple=True,
         required=True,
         help="References; several, each with its own --hyp, are scored together.",
     ),
-    click.option(
-        "-h",
-        "--hyp",
-        "hypotheses",
-        type=click.Path(path_type=Path, exists=True),
-        multiple=True,
-        required=True,
-        help="Hypotheses.",
-    ),
-    click.option(
-        "--compare",
-        type=click.Path(path_type=Path, exists=True),
-        multiple=True,
-        help="Hypotheses of another system, to compare with those of --hyp.",
-    ),
+    _files("-h", "--hyp", "hypotheses", required=True, help="Hypotheses."),
+    _files("--compare", help="Hypotheses of another system, to compare with those of --hyp."),
     click.option(
         "--format", "both_formats", type=click.Choice(INPUT_FORMATS), help="Of all files. [default: found out]"
     ),
@@ -78,14 +66,7 @@ _SCORING = (
         default=None,
         help="Take { a / b } and (optional) in references for choices. [default: in trn and stm]",
     ),
-    click.option(
-        "--bootstrap",
-        "replicates",
-        type=click.IntRange(min=0),
-        default=1000,
-        show_default=True,
-        help="Samples for intervals; 0 for none.",
-    ),
+    _count("--bootstrap", "replicates", default=1000, help="Samples for intervals; 0 for none."),
     click.option(
         "--resample",
         type=click.Choice(["utterance", "speaker"]),
@@ -93,7 +74,7 @@ _SCORING = (
         show_default=True,
         help="What these samples are drawn from.",
     ),
-    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the samples."),
+    _count("--seed", default=0, help="Of the samples."),
 )
 _REPORTING = (
     click.option(
@@ -113,14 +94,7 @@ _REPORTING = (
         help="What weighs an utterance within its group in --weights.",
     ),
     click.option("-a", "--align", is_flag=True, help="Print each utterance's alignment, in sclite's form."),
-    click.option(
-        "--confusions",
-        "most_confused",
-        type=click.IntRange(min=0),
-        default=10,
-        show_default=True,
-        help="How many of each kind to list.",
-    ),
+    _count("--confusions", "most_confused", default=10, help="How many of each kind to list."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead."),
     click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write a report to look at."),
 )

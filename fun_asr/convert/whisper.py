@@ -49,6 +49,17 @@ def _convert(model: FunASR, get: Callable[[str], Tensor]) -> dict[str, Tensor]:
     def norm(name: str) -> dict[str, Tensor]:
         return {"weight": get(f"{name}/gamma"), "bias": get(f"{name}/beta")}
 
+    def block(ours: str, theirs: str, attention_norm: str, attention: str, ffn: str) -> dict[str, dict[str, Tensor]]:
+        """What blocks of both sides have, under the names of one side."""
+        return {
+            f"{ours}.{attention_norm}": norm(f"{theirs}/self_attention/layer_norm"),
+            f"{ours}.{attention}.qkv": linear(f"{theirs}/self_attention/linear_0"),
+            f"{ours}.{attention}.out": linear(f"{theirs}/self_attention/linear_1"),
+            f"{ours}.ffn_norm": norm(f"{theirs}/ffn/layer_norm"),
+            f"{ours}.{ffn}.up": linear(f"{theirs}/ffn/linear_0"),
+            f"{ours}.{ffn}.down": linear(f"{theirs}/ffn/linear_1"),
+        }
+
     parts: dict[str, dict[str, Tensor]] = {
         "encoder.conv1": linear("encoder/conv1"),
         "encoder.conv2": linear("encoder/conv2"),
@@ -58,24 +69,14 @@ def _convert(model: FunASR, get: Callable[[str], Tensor]) -> dict[str, Tensor]:
     }
     for layer in range(model.config.encoder.num_layers):
         ours, theirs = f"encoder.blocks.{layer}", f"encoder/layer_{layer}"
-        parts[f"{ours}.attention_norm"] = norm(f"{theirs}/self_attention/layer_norm")
-        parts[f"{ours}.attention.qkv"] = linear(f"{theirs}/self_attention/linear_0")
-        parts[f"{ours}.attention.out"] = linear(f"{theirs}/self_attention/linear_1")
-        parts[f"{ours}.ffn_norm"] = norm(f"{theirs}/ffn/layer_norm")
-        parts[f"{ours}.ffn.up"] = linear(f"{theirs}/ffn/linear_0")
-        parts[f"{ours}.ffn.down"] = linear(f"{theirs}/ffn/linear_1")
+        parts |= block(ours, theirs, "attention_norm", "attention", "ffn")
     for layer in range(model.config.decoder.num_layers):
         ours, theirs = f"decoder.blocks.{layer}", f"decoder/layer_{layer}"
-        parts[f"{ours}.self_norm"] = norm(f"{theirs}/self_attention/layer_norm")
-        parts[f"{ours}.self_attention.qkv"] = linear(f"{theirs}/self_attention/linear_0")
-        parts[f"{ours}.self_attention.out"] = linear(f"{theirs}/self_attention/linear_1")
+        parts |= block(ours, theirs, "self_norm", "self_attention", "ffn.shared")
         parts[f"{ours}.cross_norm"] = norm(f"{theirs}/attention/layer_norm")
         parts[f"{ours}.cross_attention.q"] = linear(f"{theirs}/attention/linear_0")
         parts[f"{ours}.cross_attention.kv"] = linear(f"{theirs}/attention/linear_1")
         parts[f"{ours}.cross_attention.out"] = linear(f"{theirs}/attention/linear_2")
-        parts[f"{ours}.ffn_norm"] = norm(f"{theirs}/ffn/layer_norm")
-        parts[f"{ours}.ffn.shared.up"] = linear(f"{theirs}/ffn/linear_0")
-        parts[f"{ours}.ffn.shared.down"] = linear(f"{theirs}/ffn/linear_1")
     return _flatten(parts) | {"decoder.positions": get("decoder/position_encodings/encodings")}
 
 

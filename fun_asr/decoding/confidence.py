@@ -13,7 +13,7 @@ from fun_asr.decoding.words import AlignedWord
 __all__ = ["features", "word_confidence"]
 
 # Of `features`, the constant last; by bin/recipe/calibrate-confidence.
-GENERATE = (2.428, 2.307, 0.958, 0.668, -2.081)
+GENERATE = (2.449, 2.414, 0.686, 1.155, -2.191)
 CTC = (0.592, 1.811, 1.705, -1.279)
 
 

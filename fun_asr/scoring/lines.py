@@ -74,6 +74,13 @@ def read_kaldi(path: Path, problems: list[str]) -> list[Utterance]:
     return check_unique(path, found, problems)
 
 
+def read_content(path: Path, problems: list[str]) -> list[tuple[int, str]]:
+    """`read_lines` of NIST's formats: without the empty ones and those of comments."""
+    return [
+        (number, line) for number, line in read_lines(path, problems) if line.strip() and not line.startswith(_COMMENT)
+    ]
+
+
 def _beside(path: Path, name: str) -> dict[str, str]:
     problems: list[str] = []
     pairs = (line.split(None, 1) for _, line in read_lines(path.parent / name, problems))
@@ -90,9 +97,7 @@ def _number(text: str | None) -> float | None:
 def read_trn(path: Path, problems: list[str]) -> list[Utterance]:
     """`words... (id)` a line; the speaker is what stands before the id's last dash or underscore, as in sclite."""
     found = []
-    for number, line in read_lines(path, problems):
-        if not line.strip() or line.startswith(_COMMENT):
-            continue
+    for number, line in read_content(path, problems):
         match = TRN_LINE.fullmatch(line)
         if match:
             speaker = re.match(r"(.+)[-_]", match[2])

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fun_asr.scoring.lines import check_unique, read_lines
+from fun_asr.scoring.lines import check_unique, read_content
 from fun_asr.scoring.utterance import Utterance, match_ids
 
 __all__ = ["CTMWord", "Segment", "ctm_utterances", "read_ctm", "read_stm", "stm_utterances", "words_of_segments"]
 
-_COMMENT = ";;"
 _IGNORED = "ignore_time_segment_in_scoring"
 _STM = re.compile(r"(\S+)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)(?:\s+<([^>]*)>)?(?:\s+(.*))?")
 
@@ -61,12 +60,9 @@ class Segment:
 def read_ctm(path: Path, problems: list[str]) -> list[CTMWord]:
     """`recording channel start duration word [confidence]` a line."""
     words = []
-    for number, line in read_lines(path, problems):
-        fields = line.split()
-        if not fields or line.startswith(_COMMENT):
-            continue
+    for number, line in read_content(path, problems):
         try:
-            recording, channel, start, duration, word, *rest = fields
+            recording, channel, start, duration, word, *rest = line.split()
             confidence = float(rest[0]) if rest else None
             words.append(CTMWord(recording, channel, float(start), float(duration), word, confidence))
         except ValueError:
@@ -78,9 +74,7 @@ def read_ctm(path: Path, problems: list[str]) -> list[CTMWord]:
 def read_stm(path: Path, problems: list[str]) -> list[Segment]:
     """`recording channel speaker start end [<labels>] words...` a line."""
     segments = []
-    for number, line in read_lines(path, problems):
-        if not line.strip() or line.startswith(_COMMENT):
-            continue
+    for number, line in read_content(path, problems):
         match = _STM.fullmatch(line.strip())
         try:
             if not match:

@@ -254,20 +254,7 @@ class Collator:
 
     def __call__(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> Batch | None:
         """The batch, less the utterances that do not fit or cannot be decoded; None when nothing is left."""
-        waves, kept = [], []
-        for utterance in utterances:
-            try:
-                wave = load_wave(utterance)
-            except FunASRError:
-                continue
-            if self.augment is not None:
-                # A teacher has heard it at its own speed.
-                speeds = self.augment.speeds if utterance.teaching is None else (1.0,)
-                chosen = dataclasses.replace(self.augment, speeds=speeds)
-                wave = augment_wave(wave, self.noises, chosen, rng, self.rooms)
-            if 0 < len(wave) <= self.max_samples:
-                waves.append(wave)
-                kept.append(utterance)
+        kept, waves = self.read(utterances, rng)
         if not kept:
             return None
         features, lengths_B = log_mel(waves, n_mels=self.n_mels)
@@ -295,6 +282,24 @@ class Collator:
             seconds=sum(len(wave) for wave in waves) / SAMPLE_RATE,
             teaching=stack(teachings, -(-features.shape[-1] // 2), tokens_BS.shape[1], prompts),
         )
+
+    def read(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> tuple[list[Utterance], list[Wave]]:
+        """The utterances that can be decoded and fit the model, and their samples, augmented where batches are."""
+        kept, waves = [], []
+        for utterance in utterances:
+            try:
+                wave = load_wave(utterance)
+            except FunASRError:
+                continue
+            if self.augment is not None:
+                # A teacher has heard it at its own speed.
+                speeds = self.augment.speeds if utterance.teaching is None else (1.0,)
+                chosen = dataclasses.replace(self.augment, speeds=speeds)
+                wave = augment_wave(wave, self.noises, chosen, rng, self.rooms)
+            if 0 < len(wave) <= self.max_samples:
+                kept.append(utterance)
+                waves.append(wave)
+        return kept, waves
 
 
 def _teaching(utterance: Utterance, tokens_S: Tensor) -> Teaching | None:

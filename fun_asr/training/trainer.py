@@ -17,8 +17,6 @@ from torch import Tensor
 
 from fun_asr.audio.decode import decode
 from fun_asr.convert.whisper import NEW_MODULES
-from fun_asr.decoding import ctc
-from fun_asr.decoding.generate import generate
 from fun_asr.errors import ConfigError
 from fun_asr.models.fun_asr.load import build_model, load_config
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
@@ -35,6 +33,7 @@ from fun_asr.training.checkpoints import (
 )
 from fun_asr.training.config import FEWEST_KEPT_PER_REPLAY, OptimizerConfig, Source, TrainConfig
 from fun_asr.training.data import Batch, Collator, Loader, Utterance, plan_epoch, read_manifest
+from fun_asr.training.evaluation import evaluate
 from fun_asr.training.losses import joint_loss
 from fun_asr.training.replay import EncodedReplay
 from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, companion_files, load_stored, save_model
@@ -203,37 +202,14 @@ class Trainer:
             return
         self.model.eval()
         for name, utterances in self.dev.items():
-            wer, ctc_wer = self.evaluate(utterances)
+            wer, ctc_wer = evaluate(
+                self.model, utterances, self.collate_dev, self.tokenizer, self.ctc_tokenizer, self.device
+            )
             row = {"step": self.step, "set": name, "wer": round(wer, 2), "ctc_wer": round(ctc_wer, 2)}
             _append_csv(self.output / "dev.csv", row)
             message = f"step {self.step}  dev {name}: WER {wer:.2f} %  CTC {ctc_wer:.2f} %"
             print(message, file=sys.stderr, flush=True)
         self.model.train()
-
-    @torch.inference_mode()
-    def evaluate(self, utterances: Sequence[Utterance]) -> tuple[float, float]:
-        """WER of greedy decoding and of CTC in percent, after Whisper's English normaliser."""
-        import jiwer
-        from whisper_normalizer.english import EnglishTextNormalizer
-
-        normalize = EnglishTextNormalizer()
-        references, written, spoken = [], [], []
-        ordered = sorted(utterances, key=lambda u: u.duration)
-        for start in range(0, len(ordered), 16):
-            rows = ordered[start : start + 16]
-            batch = self.collate_dev(rows, np.random.default_rng(0))
-            if batch is None:
-                continue
-            batch = batch.to(self.device)
-            encoded, lengths_B = self.model.encode(batch.features, batch.lengths_B)
-            languages = [u.language for u in rows]
-            hypotheses = generate(self.model.decoder, encoded, lengths_B, self.tokenizer, languages)
-            log_probs, ctc_lengths_B = self.model.ctc(encoded, lengths_B)
-            references += [normalize(u.text) or "-" for u in rows]
-            written += [normalize(self.tokenizer.decode(h.tokens)) for h in hypotheses]
-            tokens = ctc.greedy(log_probs, ctc_lengths_B, self.ctc_tokenizer.blank)
-            spoken += [normalize(self.ctc_tokenizer.decode(t)) for t in tokens]
-        return 100 * jiwer.wer(references, written), 100 * jiwer.wer(references, spoken)
 
     def save_checkpoint(self) -> None:
         """Write the state of the run; the folder appears whole or not at all, older ones keep only their weights."""
