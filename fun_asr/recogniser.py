@@ -15,12 +15,21 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from fun_asr.audio.context import with_context
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.features import log_mel
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
-from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, has_speech, supported_words, without_loops
+from fun_asr.decoding.guard import (
+    BLOCKED_NGRAM,
+    cut_loops,
+    has_speech,
+    is_sure,
+    may_be_speech,
+    supported_words,
+    without_loops,
+)
 from fun_asr.decoding.hotwords import Hotwords, HotwordTree
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.rescore import best_hypothesis
@@ -163,19 +172,28 @@ class Recogniser:
             options: how; their language does not count.
 
         Returns:
-            what was recognised of each segment, in their order; no text where CTC hears nothing.
+            what was recognised of each segment, in their order; no text where nobody is heard.
         """
-        encoded = self.encode(segments)
+        padded = [with_context(segment) for segment in segments]
+        encoded = self.encode(padded)
         heard = list(range(len(segments)))
+        speech = [True] * len(segments)
         if options.guard:
             speech = has_speech(encoded.log_probs, encoded.ctc_lengths_B, self._ctc_tokenizer.blank)
-            heard = [b for b in heard if speech[b]]
+            maybe = self._may_be_speech(encoded, options)
+            heard = [b for b in heard if speech[b] or maybe[b]]
         drafts: dict[int, Draft] = {}
         if heard:
             found = self.draft(encoded.only(heard), [languages[b] for b in heard], options)
-            drafts = dict(zip(heard, found, strict=True))
+            drafts = {
+                b: draft
+                for b, draft in zip(heard, found, strict=True)
+                if speech[b] or is_sure(draft.score, draft.looped)
+            }
         return [
-            self._finished(segment, drafts[b], options) if b in drafts else RecognisedSegment(language=languages[b])
+            self._finished(segment, drafts[b], padded[b].span.start, options)
+            if b in drafts
+            else RecognisedSegment(language=languages[b])
             for b, segment in enumerate(segments)
         ]
 
@@ -202,6 +220,13 @@ class Recogniser:
             pad_sequence(log_probs_B, batch_first=True),
             torch.tensor([len(frames) for frames in log_probs_B], device=self._device),
         )
+
+    def _may_be_speech(self, encoded: Encoded, options: TranscriptionOptions) -> list[bool]:
+        """Of which segments the decoder is believed where it is sure, though CTC hears next to nothing."""
+        if options.decoding == "ctc":
+            return [False] * len(encoded)
+        certainties = [segment.certainty for segment in encoded.segments]
+        return may_be_speech(encoded.log_probs, encoded.ctc_lengths_B, self._ctc_tokenizer.blank, certainties)
 
     def _runs(self, samples: Sequence[int]) -> list[list[int]]:
         """Which segments the encoder takes together: all, but on the CPU few of like lengths."""
@@ -241,8 +266,11 @@ class Recogniser:
             self._ctc_tokenizer,
             frame,
         )
+        certain = self._may_be_speech(encoded, options)
         for b, words, row in zip(known, timed, log_probs, strict=True):
             kept = supported_words(words, row, self._ctc_tokenizer.blank, frame) if options.guard else len(words)
+            if kept == 0 and certain[b] and is_sure(drafts[b].score, drafts[b].looped):
+                kept = len(words)  # a lone word: its tokens need not be CTC's
             drafts[b] = drafts[b].with_times(words, kept)
         return drafts
 
@@ -342,7 +370,10 @@ class Recogniser:
             self._known_hotwords = (options.hotwords, spelled)
         return self._known_hotwords[1]
 
-    def _finished(self, segment: AudioSegment, draft: Draft, options: TranscriptionOptions) -> RecognisedSegment:
+    def _finished(
+        self, segment: AudioSegment, draft: Draft, start: int, options: TranscriptionOptions
+    ) -> RecognisedSegment:
+        """What is written of a segment, whose samples were recognised from `start` on: before its own first one."""
         by_ctc = options.decoding == "ctc"
         punctuator = self._punctuator if by_ctc and options.punctuation else None
         language = self._ctc_languages[0] if by_ctc else draft.language
@@ -354,7 +385,7 @@ class Recogniser:
             text=written.text,
             spoken=draft.text,
             score=draft.score if draft.words else None,
-            words=written.words_from(segment.span.start, SAMPLE_RATE) if has_times else (),
+            words=written.words_from(start, segment.span, SAMPLE_RATE) if has_times else (),
             word_times=has_times,
             looped=draft.looped,
             cut_words=draft.cut_words,

@@ -155,3 +155,12 @@ def test_a_hotword_is_written_where_it_was_said_and_nowhere_else(transcriber: Tr
     assert biased.segments[0].score is not None and plain[0].segments[0].score is not None
     assert biased.segments[0].score < plain[0].segments[0].score, "the bonus must not be in the score"
     assert texts(transcriber.transcribe(PATHS, language="en", hotwords=names)) == texts(plain)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.88, 1.34), (0.5, 0.88)])
+def test_a_lone_short_word_is_written_inside_its_recording(transcriber: Transcriber, start: float, end: float) -> None:
+    samples = decode(DATA / "cv-00001.opus")[round(start * 16_000) : round(end * 16_000)]
+    result = transcriber.transcribe_samples(samples, language="en")
+    assert 1 <= len(result.text.split()) <= 2, result.text
+    for word in result.segments[0].words:
+        assert 0 <= word.start <= word.end <= result.duration

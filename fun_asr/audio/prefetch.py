@@ -33,6 +33,8 @@ class AudioSegment:
     samples: npt.NDArray[np.float32]
     """Mono 16 kHz `[len(span)]`; none where nobody speaks."""
     speech: bool = True
+    certainty: float = 0.0
+    """The highest probability of speech in any 32 ms of it; 0 where no detector was asked."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ def cut_stream(
         for span, samples in segment_stream(blocks, max_seconds):
             yield AudioSegment(recording, span, samples.copy())
     else:
-        for span, samples, speech in pack_speech(speech_probabilities(detector, blocks), max_seconds):
-            yield AudioSegment(recording, span, samples.copy() if speech else samples[:0].copy(), speech)
+        for span, samples, certainty in pack_speech(speech_probabilities(detector, blocks), max_seconds):
+            speech = certainty > 0
+            yield AudioSegment(recording, span, samples.copy() if speech else samples[:0].copy(), speech, certainty)
 
 
 def read_segments(
