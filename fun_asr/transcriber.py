@@ -26,7 +26,8 @@ from fun_asr.pool import SegmentPool
 from fun_asr.recogniser import RecognisedSegment, Recogniser
 from fun_asr.recording import RecordingState
 from fun_asr.text.hotwords import checked_hotwords
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
+from fun_asr.text.languages import language_code, unknown_language
+from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.transcript import ModelInfo, Result, Transcript
 from fun_asr.weights.directory import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
 from fun_asr.weights.load import describe_network, load_network
@@ -360,5 +361,5 @@ def known_code(language: str | None) -> str | None:
     """
     code = None if language is None else language_code(language)
     if language is not None and code is None:
-        raise ConfigError(f"language {language!r} is unknown; use a code such as de, or an English name")
+        raise ConfigError(unknown_language(language))
     return code

@@ -160,9 +160,9 @@ def pack_speech(
             before a word may go with the pause.
 
     Returns:
-        an iterator over position in the stream, samples there, and the highest probability of speech in a window, 0 where
-        nobody speaks. The spans follow each other without a gap. One without speech either has no window as likely as 0.5, or lies at least 0.4 s from speech and
-        is longer than 2 s, at the end excepted.
+        an iterator over position in the stream, samples there, and the highest probability of speech in a window, 0
+        where nobody speaks. The spans follow each other without a gap. One without speech either has no window as
+        likely as 0.5, or lies at least 0.4 s from speech and is longer than 2 s, at the end excepted.
     """
     longest = round(max_seconds * SAMPLE_RATE) // WINDOW
     start = 0

@@ -14,7 +14,7 @@ from fun_asr import __version__
 from fun_asr.bundled import BUNDLED_MODEL, BUNDLED_PUNCTUATION
 from fun_asr.errors import ConfigError
 from fun_asr.options import ModelOptions, TranscriptionOptions
-from fun_asr.transcript import Result
+from fun_asr.transcript import Result, TranscriptionFailure
 
 if TYPE_CHECKING:
     from fun_asr.transcriber import Transcriber
@@ -157,9 +157,16 @@ class _LoadedTranscriber:
         self._options = options
 
     def transcribe(self, paths: Sequence[str], language: str | None) -> Generator[Result, None, None]:
-        # A manifest may name a language that only other models know.
-        known = language if language in self._transcriber.languages else None
-        return self._transcriber.run(paths, dataclasses.replace(self._options, language=known))
+        if language is not None and language not in self._transcriber.languages:
+            # A manifest may name one that only other models know; in another language the text would be wrong.
+            return self._refuse(paths, language)
+        return self._transcriber.run(paths, dataclasses.replace(self._options, language=language))
+
+    @staticmethod
+    def _refuse(paths: Sequence[str], language: str) -> Generator[Result, None, None]:
+        for path in paths:
+            cause = f"{path}: the model does not know the language {language!r} that its list gives"
+            yield TranscriptionFailure(path=path, error=ConfigError(cause))
 
 
 def perform(transcriber: ShardTranscriber, work: Work) -> Iterator[Event]:

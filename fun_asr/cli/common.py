@@ -43,11 +43,11 @@ def debugging(ctx: click.Context) -> bool:
 def _language(ctx: click.Context, param: click.Parameter, value: str) -> str | None:
     if value == "auto":
         return None
-    from fun_asr.text.tokenizer import language_code
+    from fun_asr.text.languages import language_code, unknown_language
 
     code = language_code(value)
     if code is None:
-        raise click.BadParameter(f"unknown language {value!r}; use auto, a code or a name")
+        raise click.BadParameter(unknown_language(value))
     return code
 
 
@@ -71,7 +71,7 @@ _MODEL_OPTIONS = (
         default="auto",
         show_default=True,
         callback=_language,
-        help="Code or name, such as de or German.",
+        help="Code, tag or name: de, pt-BR, German.",
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,12 @@ class ManifestRow:
     audio_filepath: str
     """A relative path is meant from the manifest's folder."""
     language: str | None
+    """As the line names it."""
     speaker: str | None
     fields: Mapping[str, Any]
     """All keys but `audio_filepath`."""
+    place: str = field(default="", compare=False)
+    """The manifest and the line's number, as errors name them."""
 
 
 def read_rows(path: Path) -> tuple[list[ManifestRow], list[ManifestError]]:
@@ -54,7 +57,7 @@ def parse_rows(lines: Iterable[bytes], name: str, folder: Path) -> tuple[list[Ma
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                rows.append(_row(line, folder))
+                rows.append(replace(_row(line, folder), place=f"{name}:{number}"))
             except ValueError as error:
                 errors.append(ManifestError(f"{name}:{number}: {error}"))
     if not rows and not errors:

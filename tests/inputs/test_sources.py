@@ -65,3 +65,15 @@ def test_a_recording_in_several_inputs_is_taken_once(tmp_path: Path) -> None:
     (tmp_path / "a.wav").touch()
     sources = find(tmp_path, tmp_path / "a.wav", "-", stdin=os.fsencode(tmp_path / "a.wav"))
     assert (paths(sources), sources.repeated) == ([str(tmp_path / "a.wav")], 2)
+
+
+def test_languages_may_be_tags_and_what_is_none_is_named_with_its_line(tmp_path: Path) -> None:
+    given = ["nl-NL", "jpn", "Mandarin", "Germann", "deu"]
+    manifest = tmp_path / "list.jsonl"
+    manifest.write_text(
+        "".join(json.dumps({"audio_filepath": f"{n}.wav", "language": name}) + "\n" for n, name in enumerate(given))
+    )
+    sources = find_sources([str(manifest)], Search(), io.BytesIO())
+    assert [recording.language for recording in sources.recordings] == ["nl", "ja", "zh", "de"]
+    (error,) = sources.failures
+    assert str(error).startswith(f"{manifest}:4: unknown language 'Germann'; did you mean de (german)")
