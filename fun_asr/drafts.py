@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import pairwise
 
@@ -28,6 +29,8 @@ class Draft:
     """Code, given or detected."""
     language_probability: float | None = None
     """None where the language was given or not detected."""
+    language_evidence: Mapping[str, float] | None = None
+    """What the segment alone says of its language: the probability of each; None where it was not asked."""
     looped: bool = False
     """Whether the decoder got caught in a loop."""
     timed: list[AlignedWord] | None = None

