@@ -45,7 +45,7 @@ def _languages(ctx: click.Context, param: click.Parameter, value: str) -> tuple[
         return ()
     from fun_asr.text.languages import language_code, unknown_language
 
-    codes = {}
+    codes: dict[str, None] = {}
     for name in value.split(","):
         code = language_code(name)
         if code is None:
