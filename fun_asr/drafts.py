@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import pairwise
 
 from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.segment import Span
 from fun_asr.decoding.confidence import word_confidence
 from fun_asr.decoding.words import AlignedWord, WrittenWord, retime
 from fun_asr.punctuation import Punctuator
@@ -27,6 +29,8 @@ class Draft:
     """Code, given or detected."""
     language_probability: float | None = None
     """None where the language was given or not detected."""
+    language_evidence: Mapping[str, float] | None = None
+    """What the segment alone says of its language: the probability of each; None where it was not asked."""
     looped: bool = False
     """Whether the decoder got caught in a loop."""
     timed: list[AlignedWord] | None = None
@@ -72,13 +76,23 @@ class Draft:
             timed=None if self.timed is None else retime(self.timed, text),
         )
 
-    def words_from(self, start: int, rate: int) -> tuple[Word, ...]:
-        """The words with times in seconds, for a segment that starts at sample `start` of `rate` a second."""
+    def words_from(self, start: int, span: Span, rate: int) -> tuple[Word, ...]:
+        """The words with times in seconds.
+
+        Arguments:
+            start: sample of the recording from which the words' places count.
+            span: of the segment; no word lies outside.
+            rate: samples a second.
+        """
+
+        def seconds(place: int) -> float:
+            return min(max(start + place, span.start), span.end) / rate
+
         return tuple(
             Word(
                 text=word.text,
-                start=(start + word.start) / rate,
-                end=(start + word.end) / rate,
+                start=seconds(word.start),
+                end=seconds(word.end),
                 confidence=word_confidence(word),
             )
             for word in self.timed or ()

@@ -53,7 +53,9 @@ class TranscriptionOptions:
     """
 
     language: str | None = None
-    """Code; None detects it."""
+    """Code; None detects it in every segment."""
+    languages: tuple[str, ...] = ()
+    """Codes of the only ones that are detected; none for all that the model knows."""
     decoding: Decoding = "generate"
     beam_size: int = DEFAULT_BEAM_SIZE
     """Hypotheses kept by "generate"; 1 is greedy search."""
@@ -78,3 +80,5 @@ class TranscriptionOptions:
             )
         if self.decoding == "ctc" and self.beam_size != DEFAULT_BEAM_SIZE:
             raise ConfigError("beam_size belongs to decoding generate")
+        if self.language is not None and self.languages:
+            raise ConfigError("language: one is given, or several are detected")

@@ -6,7 +6,7 @@ C the CTC head's vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import NamedTuple
@@ -17,15 +17,25 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from fun_asr.audio.context import with_context
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.features import log_mel
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
-from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, has_speech, supported_words, without_loops
+from fun_asr.decoding.guard import (
+    BLOCKED_NGRAM,
+    cut_loops,
+    has_speech,
+    is_sure,
+    may_be_speech,
+    supported_words,
+    without_loops,
+)
 from fun_asr.decoding.hotwords import Hotwords, HotwordTree
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.rescore import best_hypothesis
+from fun_asr.decoding.spoken_language import likeliest_language
 from fun_asr.decoding.words import WrittenWord, time_words, written_words
 from fun_asr.drafts import Draft
 from fun_asr.models.fun_asr.network import FunASR
@@ -53,6 +63,8 @@ class RecognisedSegment:
     """Code, given or detected; None where it was neither."""
     language_probability: float | None = None
     """None where the language was given or not detected."""
+    language_evidence: Mapping[str, float] | None = None
+    """What this segment alone says of its language: the probability of each; None where none was detected."""
     text: str = ""
     """As it is written; empty where nobody speaks."""
     spoken: str = ""
@@ -74,6 +86,7 @@ class _Spoken(NamedTuple):
 
     language: str | None
     probability: float | None = None
+    evidence: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -167,7 +180,11 @@ class Recogniser:
 
     @torch.inference_mode()
     def recognise(
-        self, segments: Sequence[AudioSegment], languages: Sequence[str | None], options: TranscriptionOptions
+        self,
+        segments: Sequence[AudioSegment],
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None] | None = None,
     ) -> list[RecognisedSegment]:
         """Recognise segments, in one run of the decoder.
 
@@ -175,21 +192,33 @@ class Recogniser:
             segments: at least one, each with samples.
             languages: the code of each; None detects it where the decoder is asked.
             options: how; their language does not count.
+            priors: what is known of the language of each before it is heard: the probability of each language in
+                another segment of its recording; None where nothing is.
 
         Returns:
-            what was recognised of each segment, in their order; no text where CTC hears nothing.
+            what was recognised of each segment, in their order; no text where nobody is heard.
         """
-        encoded = self.encode(segments)
+        padded = [with_context(segment) for segment in segments]
+        encoded = self.encode(padded)
         heard = list(range(len(segments)))
+        speech = [True] * len(segments)
         if options.guard:
             speech = has_speech(encoded.log_probs, encoded.ctc_lengths_B, self._ctc_tokenizer.blank)
-            heard = [b for b in heard if speech[b]]
+            maybe = self._may_be_speech(encoded, options)
+            heard = [b for b in heard if speech[b] or maybe[b]]
         drafts: dict[int, Draft] = {}
         if heard:
-            found = self.draft(encoded.only(heard), [languages[b] for b in heard], options)
-            drafts = dict(zip(heard, found, strict=True))
+            known = priors or [None] * len(segments)
+            found = self.draft(encoded.only(heard), [languages[b] for b in heard], options, [known[b] for b in heard])
+            drafts = {
+                b: draft
+                for b, draft in zip(heard, found, strict=True)
+                if speech[b] or is_sure(draft.score, draft.looped)
+            }
         return [
-            self._finished(segment, drafts[b], options) if b in drafts else RecognisedSegment(language=languages[b])
+            self._finished(segment, drafts[b], padded[b].span.start, options)
+            if b in drafts
+            else RecognisedSegment(language=languages[b])
             for b, segment in enumerate(segments)
         ]
 
@@ -213,6 +242,13 @@ class Recogniser:
             torch.tensor([len(frames) for frames in log_probs_B], device=self._device),
         )
 
+    def _may_be_speech(self, encoded: Encoded, options: TranscriptionOptions) -> list[bool]:
+        """Of which segments the decoder is believed where it is sure, though CTC hears next to nothing."""
+        if options.decoding == "ctc":
+            return [False] * len(encoded)
+        certainties = [segment.certainty for segment in encoded.segments]
+        return may_be_speech(encoded.log_probs, encoded.ctc_lengths_B, self._ctc_tokenizer.blank, certainties)
+
     def _runs(self, samples: Sequence[int]) -> list[list[int]]:
         """Which segments the encoder takes together: all, but on the CPU few of like lengths."""
         if self._device.type != "cpu":
@@ -226,19 +262,26 @@ class Recogniser:
         return runs
 
     @torch.inference_mode()
-    def draft(self, encoded: Encoded, languages: Sequence[str | None], options: TranscriptionOptions) -> list[Draft]:
+    def draft(
+        self,
+        encoded: Encoded,
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None] | None = None,
+    ) -> list[Draft]:
         """What is written of each segment before it is formatted; words in a language that CTC knows have their times.
 
         Arguments:
             encoded: the segments.
             languages: the code of each; None detects it where the decoder is asked.
             options: how.
+            priors: as for `recognise`.
         """
         if options.decoding == "ctc":
             drafts = self._search_ctc(encoded, languages, self._hotwords(options))
             known = [b for b, draft in enumerate(drafts) if draft.words and options.word_times]
         else:
-            drafts = self._generate(encoded, languages, options)
+            drafts = self._generate(encoded, languages, options, priors or [None] * len(encoded))
             # Also where no times are asked for: the guard needs them.
             known = [b for b, draft in enumerate(drafts) if draft.words and draft.language in self._ctc_languages]
         frames = encoded.ctc_frames
@@ -250,10 +293,13 @@ class Recogniser:
             self._ctc_tokenizer,
             self.ctc_frame,
         )
+        certain = self._may_be_speech(encoded, options)
         for b, words, row in zip(known, timed, log_probs, strict=True):
             kept = len(words)
             if options.guard:
                 kept = supported_words(words, row, self._ctc_tokenizer.blank, self.ctc_frame)
+            if kept == 0 and certain[b] and is_sure(drafts[b].score, drafts[b].looped):
+                kept = len(words)  # a lone word: its tokens need not be CTC's
             drafts[b] = drafts[b].with_times(words, kept)
         return drafts
 
@@ -278,20 +324,19 @@ class Recogniser:
         return drafts
 
     def _generate(
-        self, encoded: Encoded, languages: Sequence[str | None], options: TranscriptionOptions
+        self,
+        encoded: Encoded,
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None],
     ) -> list[Draft]:
         """Drafts of segments from the decoder."""
         search = replace(self._search, beam_size=options.beam_size, margin=BEAM_MARGIN)
-        spoken = [_Spoken(language) for language in languages]
+        spoken = self._detected(encoded, languages, options.languages, priors)
         hotwords = self._hotwords(options)
         if hotwords is not None:
-            spoken = self._detected(encoded, spoken)
             search = replace(search, hotwords=self._trees(hotwords, encoded, spoken))
         hypotheses = self._decode(encoded, range(len(encoded)), spoken, search)
-        spoken = [
-            _Spoken(hypothesis.language, hypothesis.language_probability) if known.language is None else known
-            for known, hypothesis in zip(spoken, hypotheses, strict=True)
-        ]
         if self._language_model is not None:
             hypotheses = [
                 best_hypothesis(hypothesis, self._language_model, self._tokenizer, self._ctc_tokenizer)
@@ -311,6 +356,7 @@ class Recogniser:
                 score=found.score,
                 language=known.language,
                 language_probability=known.probability,
+                language_evidence=known.evidence,
                 looped=had_loop,
             )
             for found, known, had_loop in zip(hypotheses, spoken, looped, strict=True)
@@ -325,17 +371,24 @@ class Recogniser:
         languages = [spoken[place].language for place in places]
         return generate(self._network.decoder, frames, encoded.lengths_B[rows], self._tokenizer, languages, search)
 
-    def _detected(self, encoded: Encoded, spoken: Sequence[_Spoken]) -> list[_Spoken]:
-        """The languages of all segments: what is not known is detected."""
-        unknown = [place for place, known in enumerate(spoken) if known.language is None]
-        found = list(spoken)
+    def _detected(
+        self,
+        encoded: Encoded,
+        languages: Sequence[str | None],
+        among: Sequence[str],
+        priors: Sequence[Mapping[str, float] | None],
+    ) -> list[_Spoken]:
+        """The languages of all segments: what is not known is detected, among some codes or all."""
+        unknown = [place for place, language in enumerate(languages) if language is None]
+        found = [_Spoken(language) for language in languages]
         if unknown:
             rows = torch.tensor(unknown, device=self._device)
             ranked = detect_languages(
                 self._network.decoder, encoded.encoded[rows], encoded.lengths_B[rows], self._tokenizer
             )
             for place, probabilities in zip(unknown, ranked, strict=True):
-                found[place] = _Spoken(*next(iter(probabilities.items())))
+                evidence = {code: p for code, p in probabilities.items() if not among or code in among}
+                found[place] = _Spoken(*likeliest_language(evidence, priors[place]), evidence)
         return found
 
     def _trees(self, hotwords: Hotwords, encoded: Encoded, spoken: Sequence[_Spoken]) -> list[HotwordTree | None]:
@@ -353,7 +406,10 @@ class Recogniser:
             self._known_hotwords = (options.hotwords, spelled)
         return self._known_hotwords[1]
 
-    def _finished(self, segment: AudioSegment, draft: Draft, options: TranscriptionOptions) -> RecognisedSegment:
+    def _finished(
+        self, segment: AudioSegment, draft: Draft, start: int, options: TranscriptionOptions
+    ) -> RecognisedSegment:
+        """What is written of a segment, whose samples were recognised from `start` on: before its own first one."""
         by_ctc = options.decoding == "ctc"
         punctuator = self._punctuator if by_ctc and options.punctuation else None
         language = self._ctc_languages[0] if by_ctc else draft.language
@@ -362,10 +418,11 @@ class Recogniser:
         return RecognisedSegment(
             language=draft.language,
             language_probability=draft.language_probability,
+            language_evidence=draft.language_evidence,
             text=written.text,
             spoken=draft.text,
             score=draft.score if draft.words else None,
-            words=written.words_from(segment.span.start, SAMPLE_RATE) if has_times else (),
+            words=written.words_from(start, segment.span, SAMPLE_RATE) if has_times else (),
             word_times=has_times,
             looped=draft.looped,
             cut_words=draft.cut_words,

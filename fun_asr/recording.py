@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fun_asr.audio.decode import SAMPLE_RATE
@@ -35,8 +37,9 @@ class RecordingState:
 
     path: str | None
     language: str | None
-    """Code; None until it is given or detected."""
-    language_probability: float | None = None
+    """Code; None where it is detected."""
+    language_evidence: Mapping[str, float] | None = None
+    """What the first segment whose language was detected says of it: the prior of the others."""
     samples: int = 0
     pending: int = 0
     """Segments that wait in the pool."""
@@ -48,9 +51,9 @@ class RecordingState:
     """In the order in which they finished."""
 
     def add(self, segment: AudioSegment, found: RecognisedSegment) -> None:
-        """Take up what was recognised of a segment; the recording's language is the first one found."""
-        if self.language is None and found.language is not None:
-            self.language, self.language_probability = found.language, found.language_probability
+        """Take up what was recognised of a segment."""
+        if self.language_evidence is None:
+            self.language_evidence = found.language_evidence
         self.finished.append(_Finished(segment.span, segment.channel, segment.track, found))
 
     def result(self, model: ModelInfo) -> Result | None:
@@ -64,13 +67,14 @@ class RecordingState:
         if self.error is not None:
             return TranscriptionFailure(path=self.path or self.error.path, error=self.error)
         ordered = sorted(self.finished, key=lambda done: done.order)
+        language, probability = self._main_language(ordered)
         segments = tuple(
             Segment(
                 start=done.span.start / SAMPLE_RATE,
                 end=done.span.end / SAMPLE_RATE,
                 text=done.found.text,
-                language=self.language,
-                language_probability=self.language_probability,
+                language=done.found.language or language,
+                language_probability=done.found.language_probability if done.found.language else probability,
                 score=done.found.score,
                 words=done.found.words,
                 spoken=done.found.spoken,
@@ -82,8 +86,8 @@ class RecordingState:
         return Transcript(
             path=self.path,
             duration=self.samples / SAMPLE_RATE,
-            language=self.language,
-            language_probability=self.language_probability,
+            language=language,
+            language_probability=probability,
             segments=segments,
             word_times=any(done.found.word_times for done in ordered),
             cut=Cut(
@@ -95,6 +99,21 @@ class RecordingState:
             warnings=tuple(self.report.lines()),
             model=model,
         )
+
+    def _main_language(self, ordered: Sequence[_Finished]) -> tuple[str | None, float | None]:
+        """The language of most speech, the first of several, and its probability where it comes first."""
+        if self.language is not None:
+            return self.language, None
+        spoken: Counter[str] = Counter()
+        probabilities: dict[str, float | None] = {}
+        for done in ordered:
+            if done.found.language is not None:
+                spoken[done.found.language] += len(done.span)
+                probabilities.setdefault(done.found.language, done.found.language_probability)
+        if not spoken:
+            return None, None
+        ((language, _),) = spoken.most_common(1)
+        return language, probabilities[language]
 
 
 def _lost(loss: Loss) -> Lost:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from fun_asr.pool import SegmentPool
 from fun_asr.recogniser import RecognisedSegment, Recogniser
 from fun_asr.recording import RecordingState
 from fun_asr.text.hotwords import checked_hotwords
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
+from fun_asr.text.languages import language_code, unknown_language
+from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.transcript import ModelInfo, Result, Transcript
 from fun_asr.weights.directory import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
 from fun_asr.weights.load import describe_network
@@ -144,7 +145,7 @@ class Transcriber:
         self,
         paths: Iterable[str | os.PathLike[str]],
         *,
-        language: str | None = None,
+        language: str | Sequence[str] | None = None,
         decoding: Decoding = "generate",
         beam_size: int = DEFAULT_BEAM_SIZE,
         batch_size: int = 16,
@@ -161,8 +162,9 @@ class Transcriber:
 
         Arguments:
             paths: audio or video files; taken one by one, shortly before they are opened.
-            language: code or English name; None detects it on each recording's first segment with speech. Detection
-                needs the decoder: with `ctc`, a language that is not given stays None.
+            language: code, tag such as pt-BR, or name; several are those that are looked for. None and several detect
+                it in every segment, which keeps its recording's language unless it is clearly in another one.
+                Detection needs the decoder: with `ctc`, a language that is not given stays None.
             decoding: "generate", or "ctc", which is faster, less accurate and knows English only; it uses the model's
                 n-gram language model if it has one.
             beam_size: hypotheses kept in "generate"; 1 is greedy search.
@@ -188,8 +190,10 @@ class Transcriber:
             ConfigError: for a language that the model lacks, a hotword that cannot be used, or another option out of
                 range.
         """
+        given, among = known_codes(language)
         options = TranscriptionOptions(
-            language=known_code(language),
+            language=given,
+            languages=among,
             decoding=decoding,
             beam_size=beam_size,
             batch_size=batch_size,
@@ -215,7 +219,7 @@ class Transcriber:
         self,
         samples: npt.NDArray[np.float32],
         *,
-        language: str | None = None,
+        language: str | Sequence[str] | None = None,
         decoding: Decoding = "generate",
         beam_size: int = DEFAULT_BEAM_SIZE,
         batch_size: int = 16,
@@ -234,8 +238,10 @@ class Transcriber:
             ConfigError: as for `transcribe`.
             ValueError: when the samples are not one row of finite floating-point numbers.
         """
+        given, among = known_codes(language)
         options = TranscriptionOptions(
-            language=known_code(language),
+            language=given,
+            languages=among,
             decoding=decoding,
             beam_size=beam_size,
             batch_size=batch_size,
@@ -266,10 +272,9 @@ class Transcriber:
 
     def _check(self, options: TranscriptionOptions) -> None:
         """Raises ConfigError for what this model cannot do."""
-        if options.language is not None and options.language not in self._tokenizer.languages:
-            raise ConfigError(
-                f"language {options.language!r} is unknown to the model; it has {', '.join(self.languages)}"
-            )
+        for code in (options.language, *options.languages):
+            if code is not None and code not in self._tokenizer.languages:
+                raise ConfigError(f"language {code!r} is unknown to the model; it has {', '.join(self.languages)}")
         self.recogniser.prepare(options)
 
     def _transcribe(
@@ -335,7 +340,12 @@ class Transcriber:
                 undetected = self._undetected(recordings) if options.decoding == "generate" else frozenset()
                 batch = pool.take(undetected)
                 owners = [recordings[segment.recording] for segment in batch]
-                found = self.recogniser.recognise(batch, [owner.language for owner in owners], options)
+                found = self.recogniser.recognise(
+                    batch,
+                    [owner.language for owner in owners],
+                    options,
+                    [owner.language_evidence for owner in owners],
+                )
                 for owner, segment, recognised in zip(owners, batch, found, strict=True):
                     owner.pending -= 1
                     owner.add(segment, recognised)
@@ -345,7 +355,11 @@ class Transcriber:
 
     @staticmethod
     def _undetected(recordings: dict[int, RecordingState]) -> frozenset[int]:
-        return frozenset(index for index, recording in recordings.items() if recording.language is None)
+        return frozenset(
+            index
+            for index, recording in recordings.items()
+            if recording.language is None and recording.language_evidence is None
+        )
 
     @staticmethod
     def _receive(event: AudioSegment | EndOfRecording, recording: RecordingState, pool: SegmentPool) -> float:
@@ -364,13 +378,17 @@ class Transcriber:
         return event.span.seconds
 
 
-def known_code(language: str | None) -> str | None:
-    """The code of a language that a caller named by code or English name; None stays None.
+def known_codes(language: str | Sequence[str] | None) -> tuple[str | None, tuple[str, ...]]:
+    """The code of the one language that a caller gives, or those of several to look for.
 
     Raises:
-        ConfigError: for a name that is no language's.
+        ConfigError: for what is no language.
     """
-    code = None if language is None else language_code(language)
-    if language is not None and code is None:
-        raise ConfigError(f"language {language!r} is unknown; use a code such as de, or an English name")
-    return code
+    named = [] if language is None else [language] if isinstance(language, str) else list(language)
+    codes: dict[str, None] = {}
+    for name in named:
+        code = language_code(name)
+        if code is None:
+            raise ConfigError(unknown_language(name))
+        codes[code] = None
+    return (next(iter(codes)), ()) if len(codes) == 1 else (None, tuple(codes))

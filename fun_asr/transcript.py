@@ -47,7 +47,7 @@ class Segment:
     text: str
     """Empty where nothing was said."""
     language: str | None
-    """Code of the recording's language; None where it was neither given nor detected."""
+    """Code; that of the recording where nothing was said, None where none was given or detected."""
     language_probability: float | None
     """In [0, 1]; None where the language was given or not detected."""
     score: float | None
@@ -143,7 +143,7 @@ class Transcript:
     duration: float
     """Length of the recording in seconds."""
     language: str | None
-    """Code of the language; None where it was neither given nor detected."""
+    """Code of the language, of most speech where there are several; None where it was neither given nor detected."""
     language_probability: float | None
     """In [0, 1]; None where the language was given or not detected."""
     segments: tuple[Segment, ...]
@@ -175,16 +175,23 @@ class Transcript:
     @property
     def text(self) -> str:
         """The segments' texts, joined by a space in the languages that write spaces."""
-        return self._joined([segment.text for segment in self.segments])
+        return self._joined([(segment.text, segment.language) for segment in self.segments])
 
     @property
     def spoken(self) -> str:
         """The segments' spoken forms, joined likewise."""
-        return self._joined([segment.spoken for segment in self.segments])
+        return self._joined([(segment.spoken, segment.language) for segment in self.segments])
 
-    def _joined(self, texts: list[str]) -> str:
-        separator = "" if self.language in WRITTEN_WITHOUT_SPACES else " "
-        return separator.join(text for text in texts if text)
+    @staticmethod
+    def _joined(parts: list[tuple[str, str | None]]) -> str:
+        joined = ""
+        spaced = True  # whether the language before writes spaces
+        for text, language in parts:
+            if text:
+                spaces = language not in WRITTEN_WITHOUT_SPACES
+                joined += (" " if joined and (spaced or spaces) else "") + text
+                spaced = spaces
+        return joined
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the text under their own names, for JSON; times are rounded to milliseconds."""

@@ -155,3 +155,28 @@ def test_a_hotword_is_written_where_it_was_said_and_nowhere_else(transcriber: Tr
     assert biased.segments[0].score is not None and plain[0].segments[0].score is not None
     assert biased.segments[0].score < plain[0].segments[0].score, "the bonus must not be in the score"
     assert texts(transcriber.transcribe(PATHS, language="en", hotwords=names)) == texts(plain)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.88, 1.34), (1.5, 2.1)])
+def test_a_lone_short_word_is_written_inside_its_recording(transcriber: Transcriber, start: float, end: float) -> None:
+    samples = decode(DATA / "cv-00001.opus")[round(start * 16_000) : round(end * 16_000)]
+    result = transcriber.transcribe_samples(samples, language="en")
+    assert 1 <= len(result.text.split()) <= 2, result.text
+    for word in result.segments[0].words:
+        assert 0 <= word.start <= word.end <= result.duration
+
+
+@pytest.mark.parametrize("language", [None, ("es", "en")])
+def test_two_languages_in_one_recording_are_each_written(
+    transcriber: Transcriber, language: tuple[str, ...] | None
+) -> None:
+    pause = np.zeros(3 * 16_000, np.float32)
+    clips = [decode(DATA / name) for name in ("es-00003.opus", "cv-00001.opus", "libri-00004.opus")]
+    result = transcriber.transcribe_samples(
+        np.concatenate([part for clip in clips for part in (clip, pause)]), language=language
+    )
+    found = [segment.language for segment in result.segments if segment.text]
+    assert (found[0], set(found[1:])) == ("es", {"en"}), result
+    assert "oasis" in result.text and "virtues" in result.text
+    assert result.language == "en", "there is more of it"
+    assert all((segment.language_probability or 0) > 0.5 for segment in result.segments if segment.text)

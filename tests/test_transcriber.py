@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from fun_asr import Transcriber, Transcript, load_model
 from fun_asr.audio import prefetch
 from fun_asr.audio.decode import SAMPLE_RATE
-from fun_asr.errors import CheckpointError, ConfigError, FunASRError
+from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.transcript import TranscriptionFailure
 
 Samples = npt.NDArray[np.float32]
@@ -110,7 +110,7 @@ def test_bad_files_fail_alone(model: Transcriber, files: list[Path], tmp_path: P
         assert str(failure.error).startswith(str(path))
 
 
-def test_damage_after_some_segments_drops_the_file_and_no_other(
+def test_damage_after_some_segments_is_a_hole_and_strict_drops_the_file_and_no_other(
     model: Transcriber, files: list[Path], tmp_path: Path
 ) -> None:
     damaged = write(tmp_path / "damaged.flac", sound(80))
@@ -118,26 +118,31 @@ def test_damage_after_some_segments_drops_the_file_and_no_other(
     middle = len(content) * 3 // 4
     content[middle : middle + 4000] = bytes(4000)
     damaged.write_bytes(content)
-    with pytest.raises(FunASRError):
-        list(prefetch.stream(damaged))
-    assert len(next(prefetch.stream(damaged))) == 30 * SAMPLE_RATE
-    first, failure, last = model.transcribe([files[0], damaged, files[2]])
+    paths = [files[0], damaged, files[2]]
+    first, kept, last = model.transcribe(paths)
+    assert isinstance(kept, Transcript) and kept.incomplete
+    assert kept.duration == pytest.approx(80, abs=0.01)
+    assert sum(part.duration or 0 for part in kept.lost) < 1
+    assert all(55 < part.start < 65 for part in kept.lost)
+    assert next(model.transcribe([damaged])) == kept
+
+    one, failure, other = model.transcribe(paths, strict=True)
     assert isinstance(failure, TranscriptionFailure)
     assert failure.path == str(damaged)
-    assert [first, last] == list(model.transcribe([files[0], files[2]]))
+    assert [one, other] == [first, last] == list(model.transcribe([files[0], files[2]]))
 
 
 def test_whatever_a_codec_raises_is_that_file_s_failure(
     model: Transcriber, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = prefetch.stream
+    original = prefetch.passes
 
-    def stream(path: str) -> Iterator[Samples]:
+    def passes(path: str, *others: Any) -> Any:
         if path == str(files[0]):
             raise RuntimeError("codec went mad")
-        return original(path)
+        return original(path, *others)
 
-    monkeypatch.setattr(prefetch, "stream", stream)
+    monkeypatch.setattr(prefetch, "passes", passes)
     failure, good = model.transcribe(files[:2])
     assert isinstance(failure, TranscriptionFailure)
     assert "codec went mad" in str(failure.error)

@@ -41,6 +41,8 @@ class AudioSegment:
     """The channel's number, from 1, where each is read by itself."""
     track: int | None = None
     """The audio track's number, from 1, where all are read."""
+    certainty: float = 0.0
+    """The highest probability of speech in any 32 ms of it; 0 where no detector was asked."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,11 @@ def cut_stream(
         for span, samples in segment_stream(blocks, max_seconds):
             yield AudioSegment(recording, span, samples.copy())
     else:
-        for span, samples, speech in pack_speech(speech_probabilities(detector, blocks), max_seconds):
-            yield AudioSegment(recording, span, samples.copy() if speech else samples[:0].copy(), speech)
+        for span, samples, certainty in pack_speech(speech_probabilities(detector, blocks), max_seconds):
+            speech = certainty > 0
+            yield AudioSegment(
+                recording, span, samples.copy() if speech else samples[:0].copy(), speech, certainty=certainty
+            )
 
 
 def read_segments(

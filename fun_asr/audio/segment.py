@@ -135,7 +135,7 @@ def _cut(window: npt.NDArray[np.float32], shortest: int) -> int:
 
 def pack_speech(
     pieces: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]], max_seconds: float = 30.0
-) -> Iterator[tuple[Span, npt.NDArray[np.float32], bool]]:
+) -> Iterator[tuple[Span, npt.NDArray[np.float32], float]]:
     """Cut a stream into spans with and without speech, holding little more than one span at a time.
 
     Arguments:
@@ -145,9 +145,9 @@ def pack_speech(
             before a word may go with the pause.
 
     Returns:
-        an iterator over position in the stream, samples there, and whether anybody speaks. The spans follow each other
-        without a gap. One without speech either has no window as likely as 0.5, or lies at least 0.4 s from speech and
-        is longer than 2 s, at the end excepted.
+        an iterator over position in the stream, samples there, and the highest probability of speech in a window, 0
+        where nobody speaks. The spans follow each other without a gap. One without speech either has no window as
+        likely as 0.5, or lies at least 0.4 s from speech and is longer than 2 s, at the end excepted.
     """
     longest = round(max_seconds * SAMPLE_RATE) // WINDOW
     start = 0
@@ -158,17 +158,21 @@ def pack_speech(
         levels = np.concatenate([levels, probabilities])
         while (found := _next_span(rest, levels >= SPEECH, longest, final=False)) is not None:
             windows, speech = found
-            speech = speech and bool(levels[:windows].max() >= CERTAIN)
-            yield Span(start, start + windows * WINDOW), rest[: windows * WINDOW], speech
+            yield Span(start, start + windows * WINDOW), rest[: windows * WINDOW], _certainty(levels[:windows], speech)
             start, rest, levels = start + windows * WINDOW, rest[windows * WINDOW :], levels[windows:]
     while len(rest):
         last = _next_span(rest, levels >= SPEECH, longest, final=True)
         assert last is not None
         windows, speech = last
-        speech = speech and bool(levels[:windows].max() >= CERTAIN)
         end = min(windows * WINDOW, len(rest))
-        yield Span(start, start + end), rest[:end], speech
+        yield Span(start, start + end), rest[:end], _certainty(levels[:windows], speech)
         start, rest, levels = start + end, rest[end:], levels[windows:]
+
+
+def _certainty(levels: npt.NDArray[np.float32], speech: bool) -> float:
+    """The highest probability of speech; 0 where it is too low, or no speech was found."""
+    highest = float(levels.max())
+    return highest if speech and highest >= CERTAIN else 0.0
 
 
 def _next_span(

@@ -14,7 +14,7 @@ from fun_asr import __version__
 from fun_asr.bundled import BUNDLED_MODEL, BUNDLED_PUNCTUATION
 from fun_asr.errors import ConfigError
 from fun_asr.options import ModelOptions, TranscriptionOptions
-from fun_asr.transcript import Result
+from fun_asr.transcript import Result, TranscriptionFailure
 
 if TYPE_CHECKING:
     from fun_asr.transcriber import Transcriber
@@ -136,9 +136,9 @@ class TranscriberLoader:
         if model.device in ("auto", "cuda") and torch.cuda.device_count() > 1:
             model = dataclasses.replace(model, device=f"cuda:{worker % torch.cuda.device_count()}")
         transcriber = load(model)
-        language = self.options.language
-        if language is not None and language not in transcriber.languages:
-            raise ConfigError(f"the model does not know the language {language!r}")
+        for code in (self.options.language, *self.options.languages):
+            if code is not None and code not in transcriber.languages:
+                raise ConfigError(f"the model does not know the language {code!r}")
         return _LoadedTranscriber(transcriber, self.options)
 
 
@@ -157,9 +157,17 @@ class _LoadedTranscriber:
         self._options = options
 
     def transcribe(self, paths: Sequence[str], language: str | None) -> Generator[Result, None, None]:
-        # A manifest may name a language that only other models know.
-        known = language if language in self._transcriber.languages else None
-        return self._transcriber.run(paths, dataclasses.replace(self._options, language=known))
+        if language is not None and language not in self._transcriber.languages:
+            # A manifest may name one that only other models know; in another language the text would be wrong.
+            return self._refuse(paths, language)
+        among = self._options.languages if language is None else ()
+        return self._transcriber.run(paths, dataclasses.replace(self._options, language=language, languages=among))
+
+    @staticmethod
+    def _refuse(paths: Sequence[str], language: str) -> Generator[Result, None, None]:
+        for path in paths:
+            cause = f"{path}: the model does not know the language {language!r} that its list gives"
+            yield TranscriptionFailure(path=path, error=ConfigError(cause))
 
 
 def perform(transcriber: ShardTranscriber, work: Work) -> Iterator[Event]:

@@ -42,15 +42,18 @@ def debugging(ctx: click.Context) -> bool:
     return bool(ctx.meta.get(_DEBUG))
 
 
-def _language(ctx: click.Context, param: click.Parameter, value: str) -> str | None:
-    if value == "auto":
-        return None
-    from fun_asr.text.tokenizer import language_code
+def _languages(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
+    if value.strip() == "auto":
+        return ()
+    from fun_asr.text.languages import language_code, unknown_language
 
-    code = language_code(value)
-    if code is None:
-        raise click.BadParameter(f"unknown language {value!r}; use auto, a code or a name")
-    return code
+    codes: dict[str, None] = {}
+    for name in value.split(","):
+        code = language_code(name)
+        if code is None:
+            raise click.BadParameter(unknown_language(name))
+        codes[code] = None
+    return tuple(codes)
 
 
 def _hotwords(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Hotword, ...]:
@@ -77,10 +80,11 @@ _MODEL_OPTIONS = (
     click.option(
         "-l",
         "--language",
+        "languages",
         default="auto",
         show_default=True,
-        callback=_language,
-        help="Code or name, such as de or German.",
+        callback=_languages,
+        help="Code, tag or name: de, pt-BR, German; several with commas are those that are looked for.",
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option(
@@ -178,6 +182,9 @@ def _with_options(
             names = {field.name for field in dataclasses.fields(kind)} - {"audio"}
             return {name: values.pop(name) for name in names & values.keys()}
 
+        if len(values["languages"]) == 1:
+            (values["language"],) = values["languages"]
+            values["languages"] = ()
         try:
             model = ModelOptions(**taken(ModelOptions))
             audio = AudioOptions(**taken(AudioOptions))

@@ -120,7 +120,7 @@ def _find_groups(audio: Iterable[str], by: str, code: str | None) -> tuple[list[
     """The recordings by group, groups in the order of their first recording, and what cannot be used."""
     from fun_asr.inputs.discover import expanded, find_recordings
     from fun_asr.inputs.manifest import read_rows
-    from fun_asr.text.tokenizer import language_code
+    from fun_asr.text.languages import language_code
 
     groups: dict[str | None, _Group] = {}
     failures: list[FunASRError] = []
@@ -165,7 +165,8 @@ def _count(
                 for language, paths in group.paths.items():
                     known = language if language in transcriber.languages else None
                     results = transcriber.run(
-                        without_standard_input(paths, names, stack), dataclasses.replace(options, language=known)
+                        without_standard_input(paths, names, stack),
+                        dataclasses.replace(options, language=known, languages=() if known else options.languages),
                     )
                     with contextlib.closing(results):
                         for result in results:

@@ -18,6 +18,11 @@ MIN_LOOP_COPIES = 4
 MIN_LOOP_SPAN = 8  # tokens: "no, no, no, no" is speech
 BLOCKED_NGRAM = 5  # tokens that are not written twice when a segment is decoded again
 UNLIKELY = -5.0  # mean CTC log-probability of a word's tokens at their best frames
+# Of a segment in which CTC finds the blank likeliest everywhere. In half an hour of noise, hum, chords and clicks the
+# three that the detector lets through have a certainty of at most 0.85.
+SURE_SPEECH = 0.9  # the detector's highest probability
+HEARD_TOKENS = 0.4  # to be expected of CTC
+SURE_SCORE = -0.75  # the decoder's mean log-probability a token
 HEARD_SHARE = 1 / 3  # of the tokens written, by bin/bench-guard: of words that were said CTC hears more than half
 
 
@@ -36,6 +41,32 @@ def has_speech(log_probs: Tensor, lengths_B: Tensor, blank: int) -> list[bool]:
     """
     heard_BJ = (log_probs.argmax(dim=-1) != blank).cpu()
     return [bool(row[:length].any()) for row, length in zip(heard_BJ, lengths_B.tolist(), strict=True)]
+
+
+def may_be_speech(log_probs: Tensor, lengths_B: Tensor, blank: int, certainties: Sequence[float]) -> list[bool]:
+    """Whether the detector is sure of speech and CTC expects a token, though none at any one place.
+
+    Short words end so: what is written of them is to be believed where the decoder is sure of it (`is_sure`).
+
+    Arguments:
+        log_probs, lengths_B, blank: as for `has_speech`.
+        certainties: the detector's highest probability of speech in each utterance.
+    """
+    heard_BJ = (1 - log_probs[:, :, blank].exp()).cpu()
+    return [
+        certainty >= SURE_SPEECH and float(row[:length].sum()) >= HEARD_TOKENS
+        for row, length, certainty in zip(heard_BJ, lengths_B.tolist(), certainties, strict=True)
+    ]
+
+
+def is_sure(score: float, looped: bool) -> bool:
+    """Whether the decoder is sure of a text of which CTC hears no token.
+
+    Arguments:
+        score: its mean log-probability a token.
+        looped: whether the decoder got caught in a loop.
+    """
+    return score >= SURE_SCORE and not looped
 
 
 def cut_loops(tokens: Sequence[int]) -> tuple[list[int], bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,12 @@ class ManifestRow:
     audio_filepath: str
     """A relative path is meant from the manifest's folder."""
     language: str | None
+    """As the line names it."""
     speaker: str | None
     fields: Mapping[str, Any]
     """All keys but `audio_filepath`."""
+    place: str = field(default="", compare=False)
+    """The manifest and the line's number, as errors name them."""
 
 
 def read_rows(path: Path) -> tuple[list[ManifestRow], list[ManifestError]]:
@@ -57,7 +60,7 @@ def parse_rows(content: bytes, name: str, folder: Path) -> tuple[list[ManifestRo
     errors: list[ManifestError] = []
     for number, entry in _entries(without_mark(content)):
         try:
-            rows.append(_row(entry, folder))
+            rows.append(replace(_row(entry, folder), place=f"{name}:{number}"))
         except ValueError as error:
             errors.append(ManifestError(f"{name}:{number}: {error}"))
     if not rows and not errors:

@@ -14,7 +14,7 @@ from fun_asr.inputs.discover import Search, expanded, find_recordings
 from fun_asr.inputs.info import RecordingInfo
 from fun_asr.inputs.manifest import ManifestRow, parse_rows, read_rows
 from fun_asr.text.encodings import without_mark
-from fun_asr.text.tokenizer import language_code
+from fun_asr.text.languages import language_code, unknown_language
 
 __all__ = ["Recording", "Sources", "find_sources"]
 
@@ -83,15 +83,13 @@ def find_sources(arguments: Sequence[str], search: Search, standard_input: Binar
         if argument == LIST_ON_STANDARD_INPUT:
             content = without_mark(standard_input.read())
             if _MANIFEST.match(content):
-                rows, errors = parse_rows(content, _STANDARD_INPUT_NAME, Path())
-                add_listed(map(_of_row, rows), errors)
+                add_listed(*_of_rows(*parse_rows(content, _STANDARD_INPUT_NAME, Path())))
             elif paths := _listed_paths(content):
                 add_paths(paths)
             else:
                 failures.append(ManifestError(f"{_STANDARD_INPUT_NAME}: is a list without recordings"))
         elif is_list and argument.lower().endswith(MANIFEST_SUFFIXES):
-            rows, errors = read_rows(Path(argument))
-            add_listed(map(_of_row, rows), errors)
+            add_listed(*_of_rows(*read_rows(Path(argument))))
         elif is_list and argument.lower().endswith(SCP_SUFFIX):
             add_listed(*_read_scp(Path(argument)))
         else:
@@ -104,9 +102,17 @@ def find_sources(arguments: Sequence[str], search: Search, standard_input: Binar
     return Sources(list(once.values()), failures, folder, len(found) - len(once))
 
 
-def _of_row(row: ManifestRow) -> Recording:
-    language = None if row.language is None else language_code(row.language)
-    return Recording(row.audio_filepath, language, RecordingInfo(fields=row.fields))
+def _of_rows(rows: list[ManifestRow], errors: list[ManifestError]) -> tuple[list[Recording], list[ManifestError]]:
+    """The recordings of a manifest, and beside its other errors those for languages that nobody knows."""
+    recordings: list[Recording] = []
+    errors = list(errors)
+    for row in rows:
+        code = None if row.language is None else language_code(row.language)
+        if row.language is not None and code is None:
+            errors.append(ManifestError(f"{row.place}: {unknown_language(row.language)}"))
+        else:
+            recordings.append(Recording(row.audio_filepath, code, RecordingInfo(fields=row.fields)))
+    return recordings, errors
 
 
 def _listed_paths(content: bytes) -> list[str]:

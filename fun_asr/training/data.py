@@ -19,7 +19,8 @@ from torch import Tensor
 from fun_asr.audio.decode import SAMPLE_RATE, decode
 from fun_asr.audio.features import log_mel
 from fun_asr.errors import CheckpointError, FunASRError, ManifestError
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code
+from fun_asr.text.languages import language_code, unknown_language
+from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.acoustics import Wave
 from fun_asr.training.augment import AugmentConfig, augment_wave, spec_augment
 from fun_asr.training.teaching import Teaching, TeachingBatch, TeachingEntry, load_teaching, stack
@@ -83,7 +84,7 @@ def read_manifest(path: Path) -> list[Utterance]:
                     text = str(row.get("text", ""))
                     language = language_code(str(row.get("language") or "en"))
                     if language is None:
-                        raise ValueError(f"unknown language {row['language']!r}")
+                        raise ValueError(unknown_language(str(row["language"])))
                     entry = row.get("teacher")
                     utterances.append(
                         Utterance(

@@ -24,7 +24,7 @@ def stream(parts: list[tuple[float, bool]], extra: int = 0) -> Piece:
 def pack(parts: list[tuple[float, bool]], max_seconds: float = 30.0) -> list[tuple[float, float, bool]]:
     """Start and end in seconds, and whether there is speech."""
     spans = pack_speech([stream(parts)], max_seconds)
-    return [(span.start / SAMPLE_RATE, span.end / SAMPLE_RATE, speech) for span, _, speech in spans]
+    return [(span.start / SAMPLE_RATE, span.end / SAMPLE_RATE, certainty > 0) for span, _, certainty in spans]
 
 
 def test_a_clip_with_short_silence_around_it_stays_whole() -> None:
@@ -82,7 +82,7 @@ def test_spans_cover_hold_all_speech_and_do_not_depend_on_the_pieces(
         windows = slice(span.start // WINDOW, -(-span.end // WINDOW))
         if not speech:
             assert not (probabilities[windows] > 0.5).any()
-            assert len(span) >= LONG_PAUSE * WINDOW or number >= len(found) - 2 or found[number - 1][2] is False
+            assert len(span) >= LONG_PAUSE * WINDOW or number >= len(found) - 2 or not found[number - 1][2]
             # Speech before it may have been cut off from its margin, speech after it may not.
             following = near[windows][PADDING:]
             assert not (following > 0.5).any()

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from fun_asr.decoding.generate import Hypothesis
-from fun_asr.decoding.guard import cut_loops, has_speech, is_silent, supported_words, without_loops
+from fun_asr.decoding.guard import (
+    cut_loops,
+    has_speech,
+    is_silent,
+    is_sure,
+    may_be_speech,
+    supported_words,
+    without_loops,
+)
 from fun_asr.decoding.words import AlignedWord
 
 BLANK = 3
@@ -128,3 +136,15 @@ def test_a_wholly_invented_segment_is_emptied() -> None:
     assert supported_words(INVENTED, blanks(3.0), BLANK, FRAME) == 0
     assert supported_words([], blanks(3.0), BLANK, FRAME) == 0
     assert supported_words([word("—", 0, 0)], blanks(3.0), BLANK, FRAME) == 1
+
+
+def test_quiet_evidence_of_ctc_counts_only_where_the_detector_is_sure() -> None:
+    spread = torch.tensor([[0.05, 0.05, 0.1, 0.8]] * 4).log()[None]  # the blank is likeliest; 0.8 tokens are expected
+    length = torch.tensor([4])
+    assert has_speech(spread, length, BLANK) == [False]
+    assert may_be_speech(spread, length, BLANK, [0.99]) == [True]
+    assert may_be_speech(spread, length, BLANK, [0.8]) == [False]
+    assert may_be_speech(spread, torch.tensor([1]), BLANK, [0.99]) == [False], "padding does not count"
+    assert is_sure(-0.3, looped=False)
+    assert not is_sure(-0.3, looped=True)
+    assert not is_sure(-1.5, looped=False)

@@ -103,3 +103,15 @@ def test_a_text_is_no_recording_and_says_what_to_do(tmp_path: Path) -> None:
     assert str(sources.failures[0]).endswith(
         f"a list of recordings is for batch: fun-asr batch - < {tmp_path}/list.txt"
     )
+
+
+def test_languages_may_be_tags_and_what_is_none_is_named_with_its_line(tmp_path: Path) -> None:
+    given = ["nl-NL", "jpn", "Mandarin", "Germann", "deu"]
+    manifest = tmp_path / "list.jsonl"
+    manifest.write_text(
+        "".join(json.dumps({"audio_filepath": f"{n}.wav", "language": name}) + "\n" for n, name in enumerate(given))
+    )
+    sources = find_sources([str(manifest)], Search(), io.BytesIO())
+    assert [recording.language for recording in sources.recordings] == ["nl", "ja", "zh", "de"]
+    (error,) = sources.failures
+    assert str(error).startswith(f"{manifest}:4: unknown language 'Germann'; did you mean de (german)")

@@ -1,21 +1,13 @@
-"""Tokenizers: languages by name or code, prompts, round trips."""
+"""Tokenizers: prompts, round trips."""
 
 from pathlib import Path
 
 import pytest
 
 from fun_asr.errors import CheckpointError
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, language_code, train_ctc_tokenizer
+from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer, train_ctc_tokenizer
 
 BUNDLED = Path(__file__).parents[2] / "fun_asr" / "assets" / "model"
-
-
-@pytest.mark.parametrize(
-    ("given", "code"),
-    [("en", "en"), ("German", "de"), (" ZH ", "zh"), ("yue", "zh"), ("haitian creole", "ht"), ("klingon", None)],
-)
-def test_language_code(given: str, code: str | None) -> None:
-    assert language_code(given) == code
 
 
 def test_prompt_is_whispers() -> None:
