@@ -71,7 +71,7 @@ class Timeline:
         size: int | None = None,
     ) -> None:
         self._damage = damage
-        self._rate = stream.codec_context.rate or 1
+        self._rate = self._zero_samples = self._longest_samples = 1
         self._position = 0  # samples placed
         self._shift = 0  # samples between time stamps and places
         self._begun = False
@@ -85,6 +85,8 @@ class Timeline:
         absolute = name.startswith(ABSOLUTE) and 0 < begin <= length
         self._zero = Fraction(0) if absolute else begin
         self._longest = length + 60 if length and name.startswith(BOUNDED) else Fraction(LONGEST_GAP)
+        self._set_rate(stream.codec_context.rate or 1)
+        self._base: tuple[int, int] | None = None  # the frames' time base
         self._end: Fraction | None = None
         if name.startswith(BOUNDED) and stream.duration and stream.time_base:
             self._end = (stream.duration + (stream.start_time or 0)) * stream.time_base - self._zero
@@ -105,6 +107,10 @@ class Timeline:
                 yield from self._place(frame)
         yield from self._finish()
 
+    def _set_rate(self, rate: int) -> None:
+        self._rate = rate
+        self._zero_samples, self._longest_samples = int(self._zero * rate), int(self._longest * rate)
+
     def _fail(self, cause: str, packet: av.Packet[av.AudioStream] | None) -> None:
         # Silence behind the last packet is padding.
         if packet is not None and packet.size and not any(bytes(packet)):
@@ -118,7 +124,7 @@ class Timeline:
         if rate != self._rate:
             self._position = self._position * rate // self._rate
             self._shift = self._shift * rate // self._rate
-            self._rate = rate
+            self._set_rate(rate)
         missing = self._missing(frame)
         if missing < 0:
             return
@@ -128,7 +134,8 @@ class Timeline:
             self._losses += cause is not None
             yield Hole(rate, missing, cause)
             self._position += missing
-        self._cause, self._failed_seconds = None, Fraction(0)
+        if self._cause is not None:
+            self._cause, self._failed_seconds = None, Fraction(0)
         self._begun = True
         self._position += frame.samples
         yield Frames(rate, values_of(frame))
@@ -137,14 +144,18 @@ class Timeline:
         """Samples missing before a frame; -1 where it is not needed itself."""
         if self._counter is not None:
             return self._counter.missing(frame.samples)
-        if frame.pts is None or frame.time_base is None:
+        if frame.pts is None or (self._base is None and frame.time_base is None):
             return round(self._failed_seconds * self._rate)
-        at = frame.pts * frame.time_base.numerator * self._rate // frame.time_base.denominator
-        ahead = at - int(self._zero * self._rate) + self._shift - self._position
-        if (not self._begun and ahead < 0) or ahead < -RESTART * self._rate or ahead > self._longest * self._rate:
+        if self._base is None:
+            # The same for all of a stream's frames, and costly to ask for.
+            base = frame.time_base or Fraction(1)
+            self._base = (base.numerator, base.denominator)
+        at = frame.pts * self._base[0] * self._rate // self._base[1]
+        ahead = at - self._zero_samples + self._shift - self._position
+        if (not self._begun and ahead < 0) or ahead < -RESTART * self._rate or ahead > self._longest_samples:
             self._shift -= ahead
             return round(self._failed_seconds * self._rate)
-        if self._position + ahead > 2 * self._longest * self._rate:
+        if self._position + ahead > 2 * self._longest_samples:
             self._shift -= ahead
             return 0
         known_loss = self._cause is not None or self._damage is not None
