@@ -173,6 +173,8 @@ class Timeline:
         left = None if self._end is None else round(self._end * self._rate) - self._position
         if self._counter is not None:
             left = self._counter.left()
+            if left is not None and left <= 0:
+                return
         if left is not None and left > LOST * self._rate:
             yield Hole(self._rate, left, cause, filled=False)
         elif self._cause and (left is None or self._failed_seconds):
