@@ -22,6 +22,7 @@ LEAD = 0.02  # seconds: a later beginning is meant
 LOST = 0.015  # seconds: where something is known to be lost, a shorter step than the shortest common packet
 RESTART = 1.0  # seconds back: a new count, not a clock that runs slowly
 LONGEST_GAP = 6 * 3600  # seconds, where the container does not say how long it is
+FEW_PACKETS = 2
 QUIET = 1e-3  # a frame that stays below it may be left out where time stamps fall behind the samples
 ABSOLUTE = ("matroska", "mov")  # containers whose time begins at zero, whatever is in them
 BOUNDED = (*ABSOLUTE, "flac", "asf", "wav", "caf")  # containers whose header states the length
@@ -167,19 +168,25 @@ class Timeline:
         return 0
 
     def _finish(self) -> Iterator[Piece]:
-        cause = self._cause or (self._damage.cause if self._damage else None)
-        if not cause or not self._begun:
-            return
+        damage = self._damage
+        cause = self._cause or (damage.cause if damage else None)
         left = None if self._end is None else round(self._end * self._rate) - self._position
         if self._counter is not None:
             left = self._counter.left()
-            if left is not None and left <= 0:
-                return
-        if left is not None and left > LOST * self._rate:
+            if left is not None:
+                # Behind a hole, of which the bytes tell the length only nearly, the count says little.
+                cut_short = None if self._losses else "cut short: its header promises more"
+                cause = (cause or cut_short) if left > 0 else None
+        if not cause or not self._begun:
+            return
+        if left is not None and left > JITTER * self._rate:
             yield Hole(self._rate, left, cause, filled=False)
-        elif self._cause and (left is None or self._failed_seconds):
+        elif self._cause:
             yield Hole(self._rate, round(self._failed_seconds * self._rate) or None, cause, filled=False)
-        elif self._damage and not self._losses and left is None:
+        elif damage and damage.missing:
+            missing = round(self._position * damage.missing / (1 - damage.missing))
+            yield Hole(self._rate, missing, cause, filled=False)
+        elif damage and not self._losses:
             yield Hole(self._rate, None, cause, filled=False)
 
 
@@ -228,7 +235,11 @@ class _Counter:
 
     def left(self) -> int | None:
         """Samples that are promised and did not come; None where nothing is promised."""
-        return None if self._promised is None else (self._promised - self._good) * self._samples
+        if self._promised is None:
+            return None
+        left = self._promised - self._good
+        # Encoders disagree about whether the packet with the count is one itself.
+        return left * self._samples if left > FEW_PACKETS else 0
 
 
 def values_of(frame: av.AudioFrame) -> npt.NDArray[np.float32]:

@@ -34,7 +34,7 @@ def lag(found: Samples, wanted: Samples) -> tuple[float, float]:
     size = 1 << (len(found) + len(wanted)).bit_length()
     products = np.fft.irfft(np.fft.rfft(found, size) * np.conj(np.fft.rfft(wanted, size)), size)
     at = int(products.argmax())
-    start = at if at < size // 2 else at - size
+    start = at if at < len(found) else at - size
     part = found[max(0, start) :][: len(wanted)]
     energy = np.sqrt(float(np.square(part, dtype=np.float64).sum()) * float(np.square(wanted, dtype=np.float64).sum()))
     return start / RATE, float(products[at]) / energy if energy else 0.0

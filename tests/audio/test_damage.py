@@ -78,7 +78,7 @@ def test_damage_inside_is_a_hole_of_the_same_length(
         for loss in report.lost:
             start, length = loss.seconds
             assert start == pytest.approx(SECONDS / 2, abs=2.0)
-            assert length is not None and 0 < length < 3.0
+            assert length is not None and 0 < length < 4.5  # an Ogg page may be long
         with pytest.raises(AudioDecodeError, match="damaged"):
             decode(tmp_path / name, AudioOptions(strict=True))
 
@@ -95,7 +95,7 @@ def test_the_beginning_of_what_is_cut_short(tmp_path: Path, make: SimpleNamespac
             decode(tmp_path / name, report=report)
         return
     found = decode(tmp_path / name, report=report)
-    assert kept * SECONDS - 1.5 < len(found) / SAMPLE_RATE < kept * SECONDS + 0.7
+    assert kept * SECONDS - 4.5 < len(found) / SAMPLE_RATE < kept * SECONDS + 0.7
     check_times(make, tmp_path / name, found, len(found) / SAMPLE_RATE, 0.15)
     # A transport stream or ADTS may end anywhere: only the packet that is cut is missed, if one is.
     if name not in ("a.ts", "a.aac", "a.ac3"):

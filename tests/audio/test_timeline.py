@@ -10,7 +10,7 @@ from fun_asr.audio.decode import SAMPLE_RATE, decode, stream
 from fun_asr.audio.report import AudioReport
 
 CODECS = {
-    "a.mkv": ("aac", 16_000), "a.mp4": ("aac", 44_100), "a.mov": ("pcm_s16le", 16_000), "a.ts": ("aac", 48_000),
+    "a.mkv": ("aac", 16_000), "a.mp4": ("aac", 44_100), "a.mov": ("aac", 32_000), "a.ts": ("aac", 48_000),
     "a.webm": ("libopus", 48_000), "b.mkv": ("pcm_s16le", 16_000), "c.mkv": ("libopus", 48_000),
     "d.mkv": ("libmp3lame", 44_100), "e.mkv": ("flac", 16_000),
 }  # fmt: skip
