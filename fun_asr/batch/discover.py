@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import glob
 import itertools
@@ -127,7 +128,16 @@ def _expanded(argument: str) -> list[str]:
     """What a pattern that the shell left alone stands for; a file may itself have brackets in its name."""
     if os.path.lexists(argument) or not glob.has_magic(argument):
         return [argument]
-    return sorted(glob.glob(argument, recursive=True)) or [argument]
+    return [path for path in sorted(glob.glob(argument, recursive=True)) if not _in_loop(path)] or [argument]
+
+
+def _in_loop(path: str) -> bool:
+    """Whether links lead round and round, as a pattern follows them until the system gives up."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def _identity(folder: str) -> object:
