@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
 __all__ = [
-    "AUDIO_SUFFIXES",
     "Damage",
     "OggPage",
     "find_damage",
@@ -20,14 +19,6 @@ __all__ = [
     "ogg_pages",
     "wave_data",
 ]
-
-AUDIO_SUFFIXES = frozenset({
-    ".3g2", ".3gp", ".aac", ".ac3", ".aif", ".aifc", ".aiff", ".amr", ".ape", ".asf", ".au", ".avi", ".caf", ".dts",
-    ".eac3", ".flac", ".flv", ".gsm", ".m2ts", ".m4a", ".m4b", ".m4v", ".mka", ".mkv", ".mov", ".mp2", ".mp3", ".mp4",
-    ".mpc", ".mpeg", ".mpg", ".mts", ".oga", ".ogg", ".ogv", ".opus", ".ra", ".rm", ".snd", ".sph", ".spx", ".tak",
-    ".tta", ".ts", ".voc", ".w64", ".wav", ".wave", ".weba", ".webm", ".wma", ".wmv", ".wv",
-})  # fmt: skip
-"""Suffixes, in lower case, of the files that a folder is searched for; a file named itself may have any."""
 
 STREAMED_BYTES = 0x7FFF0000  # pipes cannot seek back, so their headers claim about 2 or 4 GiB, or nothing
 XING_SLACK = 4096  # bytes: editing the tags of an MP3 file leaves its byte count a little wrong

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 __all__ = ["Apart", "Downmix"]
 
+COMPARED_RATE = 8_000  # Hz at which channels are compared, at least, where the recording has as much
 WINDOW_SECONDS = 0.5  # over which the phase between channels is judged
 RAMP_SECONDS = 0.005  # in which weights change, so that nothing clicks
 OPPOSITE = -0.6  # correlation below which adding a channel would take away more than it brings
@@ -42,14 +43,14 @@ class Apart:
 
         Arguments:
             values: `[n, C]`.
-            centred: them, thinned out where the rate is high, without their means.
+            centred: them, thinned out where the rate is high and without their means, `[C, n]`.
             correlation: between the channels `[C, C]`.
             rate: Hz, of `values`.
         """
         if values.shape[1] > MOST_COMPARED or rate != (self.rate or rate):
             return
         self.rate = rate
-        power = np.square(centred).mean(axis=0)
+        power = np.square(centred).mean(axis=1)
         active = (power > AUDIBLE) & (power > MUCH_QUIETER * power.max())
         alike = np.abs(correlation - np.eye(len(power)))[:, active].max(axis=1, initial=0.0)
         wanted = [
@@ -59,10 +60,10 @@ class Apart:
         ]
         if not wanted:
             return
-        lags = round(DELAY_SECONDS * rate * len(centred) / len(values))
+        lags = round(DELAY_SECONDS * rate * centred.shape[1] / len(values))
         for channel in wanted:
             others = [other for other in np.flatnonzero(active).tolist() if other != channel]
-            if all(_greatest_correlation(centred[:, channel], centred[:, other], lags) < UNLIKE for other in others):
+            if all(_greatest_correlation(centred[channel], centred[other], lags) < UNLIKE for other in others):
                 self._kept.setdefault(channel, []).append(values[:, channel].copy())
                 self._seconds[channel] = self._seconds.get(channel, 0.0) + len(values) / rate
 
@@ -140,10 +141,10 @@ class Downmix:
     def _judge(self, values: Samples) -> Samples:
         """The sign with which each channel goes into the mean."""
         # A few thousand frames tell the correlation of half a second as well as all, and high rates cost no more.
-        step = max(1, self._rate // 16_000)
-        centred = values[::step].astype(np.float64)
-        centred -= centred.mean(axis=0)
-        products = centred.T @ centred / max(1, len(centred))
+        step = max(1, self._rate // COMPARED_RATE)
+        centred = np.array(values[::step].T, np.float64, order="C")  # [C, n]: rows are summed much faster
+        centred -= centred.mean(axis=1, keepdims=True)
+        products = centred @ centred.T / max(1, centred.shape[1])
         power = np.diag(products).copy()
         reference = int(power.argmax())
         # Of opposite channels the first keeps its sign, however the noise in them falls.

@@ -19,6 +19,7 @@ __all__ = ["Link", "beginning", "find_links"]
 
 SCANNED_AT_ONCE = 1 << 20
 JUNK = 1 << 16  # bytes before a recording's beginning that are looked through
+FEW = 64  # bytes before a recording in which it is looked for before all else
 LEAST_ZEROS = 16  # bytes: containers begin with a few
 LONGEST_MARK = 4096  # bytes that the parts read at once overlap
 LEAST_TAIL = 0.1  # seconds: less audio behind the stated end is a tag or padding
@@ -53,7 +54,7 @@ class Link:
 def find_links(file: BinaryIO, start: int = 0) -> list[Link]:
     """The recordings in a file from a byte on, in their order; at least one, whatever the file holds."""
     size = size_of(file)
-    start = start or _behind_zeros(file)
+    start = start or _behind_zeros(file) or beginning(file, FEW)
     file.seek(start)
     head = file.read(12).ljust(12, b"\0")
     if head[:4] == b"OggS":
@@ -83,10 +84,10 @@ def _behind_zeros(file: BinaryIO) -> int:
     return zeros if LEAST_ZEROS <= zeros < len(head) and is_mpeg(Window(file, zeros, zeros + 3)) else 0
 
 
-def beginning(file: BinaryIO) -> int:
+def beginning(file: BinaryIO, within: int = JUNK) -> int:
     """Where the first recording begins in a file that cannot be read from its first byte; 0 where nothing tells."""
     file.seek(0)
-    match = BEGINNING.search(file.read(JUNK))
+    match = BEGINNING.search(file.read(within))
     return match.start() if match else 0
 
 
@@ -131,6 +132,7 @@ def _chunked_links(file: BinaryIO, start: int, size: int) -> Iterator[Link]:
         damage = find_damage(window)
         end, header = size, b""
         following = None
+        window.seek(0)
         if window.read(4) == b"FORM":
             end = start + 8 + int.from_bytes(window.read(4), "big")
             following = _next_header(file, end, size)

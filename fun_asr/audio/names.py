@@ -7,22 +7,18 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from fun_asr.audio.containers import AUDIO_SUFFIXES
+from fun_asr.audio.media import AUDIO_SUFFIXES
 
 __all__ = ["as_field", "folded", "short_names", "stem"]
 
-# Of files that a folder is not searched for, but that may be named.
-_MORE_SUFFIXES = frozenset({
-    ".3ga", ".3gpp", ".adts", ".awb", ".bwf", ".divx", ".dsf", ".dv", ".f4a", ".f4v", ".m1v", ".m2v", ".m4p", ".m4r",
-    ".mod", ".mp1", ".mp4a", ".mpe", ".mpga", ".mpv", ".mxf", ".nut", ".ogx", ".oma", ".pcm", ".qt", ".raw", ".rf64",
-    ".tod", ".vob", ".wtv",
-})  # fmt: skip
+# Samples without a header: a folder is not searched for them, but they may be named.
+_RAW_SUFFIXES = frozenset({".pcm", ".raw"})
 
 
 def stem(path: str) -> str:
     """A path without the suffix of a medium; `1.1 Lesson name` has none."""
     root, suffix = os.path.splitext(path)
-    return root if suffix.lower() in AUDIO_SUFFIXES | _MORE_SUFFIXES else path
+    return root if suffix.lower() in AUDIO_SUFFIXES | _RAW_SUFFIXES else path
 
 
 def as_field(name: str) -> str:

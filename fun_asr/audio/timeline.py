@@ -22,6 +22,7 @@ LEAD = 0.02  # seconds: a later beginning is meant
 LOST = 0.015  # seconds: where something is known to be lost, a shorter step than the shortest common packet
 RESTART = 1.0  # seconds back: a new count, not a clock that runs slowly
 LONGEST_GAP = 6 * 3600  # seconds, where the container does not say how long it is
+FEW_PACKETS = 2
 QUIET = 1e-3  # a frame that stays below it may be left out where time stamps fall behind the samples
 ABSOLUTE = ("matroska", "mov")  # containers whose time begins at zero, whatever is in them
 BOUNDED = (*ABSOLUTE, "flac", "asf", "wav", "caf")  # containers whose header states the length
@@ -71,7 +72,7 @@ class Timeline:
         size: int | None = None,
     ) -> None:
         self._damage = damage
-        self._rate = stream.codec_context.rate or 1
+        self._rate = self._zero_samples = self._longest_samples = 1
         self._position = 0  # samples placed
         self._shift = 0  # samples between time stamps and places
         self._begun = False
@@ -85,6 +86,8 @@ class Timeline:
         absolute = name.startswith(ABSOLUTE) and 0 < begin <= length
         self._zero = Fraction(0) if absolute else begin
         self._longest = length + 60 if length and name.startswith(BOUNDED) else Fraction(LONGEST_GAP)
+        self._set_rate(stream.codec_context.rate or 1)
+        self._base: tuple[int, int] | None = None  # the frames' time base
         self._end: Fraction | None = None
         if name.startswith(BOUNDED) and stream.duration and stream.time_base:
             self._end = (stream.duration + (stream.start_time or 0)) * stream.time_base - self._zero
@@ -105,6 +108,10 @@ class Timeline:
                 yield from self._place(frame)
         yield from self._finish()
 
+    def _set_rate(self, rate: int) -> None:
+        self._rate = rate
+        self._zero_samples, self._longest_samples = int(self._zero * rate), int(self._longest * rate)
+
     def _fail(self, cause: str, packet: av.Packet[av.AudioStream] | None) -> None:
         # Silence behind the last packet is padding.
         if packet is not None and packet.size and not any(bytes(packet)):
@@ -118,7 +125,7 @@ class Timeline:
         if rate != self._rate:
             self._position = self._position * rate // self._rate
             self._shift = self._shift * rate // self._rate
-            self._rate = rate
+            self._set_rate(rate)
         missing = self._missing(frame)
         if missing < 0:
             return
@@ -128,7 +135,8 @@ class Timeline:
             self._losses += cause is not None
             yield Hole(rate, missing, cause)
             self._position += missing
-        self._cause, self._failed_seconds = None, Fraction(0)
+        if self._cause is not None:
+            self._cause, self._failed_seconds = None, Fraction(0)
         self._begun = True
         self._position += frame.samples
         yield Frames(rate, values_of(frame))
@@ -137,14 +145,18 @@ class Timeline:
         """Samples missing before a frame; -1 where it is not needed itself."""
         if self._counter is not None:
             return self._counter.missing(frame.samples)
-        if frame.pts is None or frame.time_base is None:
+        if frame.pts is None or (self._base is None and frame.time_base is None):
             return round(self._failed_seconds * self._rate)
-        at = frame.pts * frame.time_base.numerator * self._rate // frame.time_base.denominator
-        ahead = at - int(self._zero * self._rate) + self._shift - self._position
-        if (not self._begun and ahead < 0) or ahead < -RESTART * self._rate or ahead > self._longest * self._rate:
+        if self._base is None:
+            # The same for all of a stream's frames, and costly to ask for.
+            base = frame.time_base or Fraction(1)
+            self._base = (base.numerator, base.denominator)
+        at = frame.pts * self._base[0] * self._rate // self._base[1]
+        ahead = at - self._zero_samples + self._shift - self._position
+        if (not self._begun and ahead < 0) or ahead < -RESTART * self._rate or ahead > self._longest_samples:
             self._shift -= ahead
             return round(self._failed_seconds * self._rate)
-        if self._position + ahead > 2 * self._longest * self._rate:
+        if self._position + ahead > 2 * self._longest_samples:
             self._shift -= ahead
             return 0
         known_loss = self._cause is not None or self._damage is not None
@@ -156,17 +168,25 @@ class Timeline:
         return 0
 
     def _finish(self) -> Iterator[Piece]:
-        cause = self._cause or (self._damage.cause if self._damage else None)
-        if not cause or not self._begun:
-            return
+        damage = self._damage
+        cause = self._cause or (damage.cause if damage else None)
         left = None if self._end is None else round(self._end * self._rate) - self._position
         if self._counter is not None:
             left = self._counter.left()
-        if left is not None and left > LOST * self._rate:
+            if left is not None:
+                # Behind a hole, of which the bytes tell the length only nearly, the count says little.
+                cut_short = None if self._losses else "cut short: its header promises more"
+                cause = (cause or cut_short) if left > 0 else None
+        if not cause or not self._begun:
+            return
+        if left is not None and left > JITTER * self._rate:
             yield Hole(self._rate, left, cause, filled=False)
-        elif self._cause and (left is None or self._failed_seconds):
+        elif self._cause:
             yield Hole(self._rate, round(self._failed_seconds * self._rate) or None, cause, filled=False)
-        elif self._damage and not self._losses and left is None:
+        elif damage and damage.missing:
+            missing = round(self._position * damage.missing / (1 - damage.missing))
+            yield Hole(self._rate, missing, cause, filled=False)
+        elif damage and not self._losses:
             yield Hole(self._rate, None, cause, filled=False)
 
 
@@ -215,7 +235,11 @@ class _Counter:
 
     def left(self) -> int | None:
         """Samples that are promised and did not come; None where nothing is promised."""
-        return None if self._promised is None else (self._promised - self._good) * self._samples
+        if self._promised is None:
+            return None
+        left = self._promised - self._good
+        # Encoders disagree about whether the packet with the count is one itself.
+        return left * self._samples if left > FEW_PACKETS else 0
 
 
 def values_of(frame: av.AudioFrame) -> npt.NDArray[np.float32]:

@@ -92,7 +92,7 @@ def run_batch(
             overwrite=batch.overwrite,
             check_files=batch.check_files,
         ).run()
-    return dataclasses.replace(summary, repeated=sources.repeated)
+    return dataclasses.replace(summary, repeated=sources.repeated, left_out=sources.left_out)
 
 
 def _fair_threads(batch: BatchOptions) -> int:

@@ -8,7 +8,7 @@ import json
 import os
 import stat
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -71,6 +71,8 @@ class Summary:
     status: Status = "finished"
     repeated: int = 0
     """Recordings that were given more than once, and taken once."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Files below folders that are no recordings: how many of each suffix, in lower case."""
 
     @property
     def left(self) -> int:
@@ -91,6 +93,7 @@ class Summary:
             "transcribed": self.transcribed,
             "failed": len(self.failures),
             "left": self.left,
+            "left_out": dict(self.left_out),
             "audio_seconds": round(self.audio_seconds, 3),
             "wall_seconds": round(self.wall_seconds, 3),
             "rtfx": round(self.rtfx, 2),

@@ -116,6 +116,10 @@ def _write_report(summary: Summary, report: Path) -> None:
 
 def print_summary(summary: Summary) -> None:
     """Say on standard error how a batch went."""
+    from fun_asr.inputs.discover import describe_left_out
+
+    if left_out := describe_left_out(summary.left_out):
+        click.echo(f"fun-asr: {left_out}", err=True)
     if summary.repeated:
         click.echo(f"fun-asr: {summary.repeated} given more than once, taken once", err=True)
     parts = [

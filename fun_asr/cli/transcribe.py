@@ -67,7 +67,7 @@ def transcribe(
 
     Exit status: 0 all transcribed, 1 some or all failed (each with a line on standard error), 2 wrong usage.
     """
-    from fun_asr.inputs.discover import STANDARD_INPUT, find_recordings, is_several
+    from fun_asr.inputs.discover import STANDARD_INPUT, describe_left_out, find_recordings, is_several
 
     bare = not is_several(paths)
     if output_dir is None:
@@ -75,6 +75,8 @@ def transcribe(
     check_device(model.device)
 
     inputs = find_recordings(paths)
+    if left_out := describe_left_out(inputs.left_out):
+        click.echo(f"fun-asr: {left_out}", err=True)
     if STANDARD_INPUT in inputs.recordings and is_closed(sys.stdin):
         inputs.recordings.remove(STANDARD_INPUT)
         inputs.failures.append(AudioDecodeError(STANDARD_INPUT_NAME, "is closed"))

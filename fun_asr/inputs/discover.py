@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import glob
 import itertools
@@ -10,16 +11,26 @@ import shlex
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from fun_asr.audio.containers import AUDIO_SUFFIXES
+from fun_asr.audio.media import may_hold_audio
 from fun_asr.audio.names import folded, stem
 from fun_asr.errors import AudioDecodeError
 from fun_asr.text.encodings import is_text
 
-__all__ = ["STANDARD_INPUT", "Inputs", "Search", "expanded", "find_recordings", "is_several", "output_names"]
+__all__ = [
+    "STANDARD_INPUT",
+    "Inputs",
+    "Search",
+    "describe_left_out",
+    "expanded",
+    "find_recordings",
+    "is_several",
+    "output_names",
+]
 
 STANDARD_INPUT = "-"
+LISTED = 6  # kinds of files that a message names
 LIST_SUFFIXES = (".jsonl", ".json", ".scp")
 """Of files that `fun_asr.inputs.sources` reads as lists of recordings."""
 
@@ -68,12 +79,30 @@ class Inputs:
     """Folders that cannot be read or hold no recording, and files of text."""
     folder: str
     """The deepest folder that holds all arguments; the recordings' places below it are kept in the output."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Files below the folders that are no recordings: how many of each suffix, in lower case."""
+
+
+def describe_left_out(left_out: Counter[str]) -> str | None:
+    """One line for people on the files below folders that are no recordings; None where nothing was left out.
+
+    Arguments:
+        left_out: how many of each suffix.
+    """
+    total = left_out.total()
+    if not total:
+        return None
+    kinds = [f"{count} {suffix or 'without suffix'}" for suffix, count in left_out.most_common(LISTED)]
+    more = len(left_out) - LISTED
+    listed = ", ".join(kinds) + (f" and {more} more kinds" if more > 0 else "")
+    return f"{total} file{'s' * (total > 1)} left out that {'are' if total > 1 else 'is'} no recording: {listed}"
 
 
 def find_recordings(arguments: Sequence[str], search: Search | None = None) -> Inputs:
     """Expand folders, recursively, to the audio and video files in them.
 
-    Hidden files and folders are passed over, and what systems put beside recordings, as are pipes and devices.
+    Hidden files and folders are passed over, and what systems put beside recordings, as are pipes and devices. Links to
+    folders are followed, each folder once.
 
     Arguments:
         arguments: files, which are taken as they are, folders, glob patterns that name no file, or `-` for standard
@@ -84,31 +113,41 @@ def find_recordings(arguments: Sequence[str], search: Search | None = None) -> I
     recordings: dict[str, str] = {}
     failures: list[AudioDecodeError] = []
     folders: list[str] = []
+    left_out: Counter[str] = Counter()
+    # Folders by device and inode, and a name: a pattern may follow links in a loop.
+    places: set[tuple[object, str]] = set()
     for argument in (path for given in arguments for path in expanded(given)):
         absolute = os.path.abspath(argument)
         if argument == STANDARD_INPUT:
             recordings.setdefault(STANDARD_INPUT, STANDARD_INPUT)
         elif os.path.isdir(argument):
             folders.append(absolute)
-            found, errors = _search(argument, search)
+            found, errors = _search(argument, search, left_out)
             failures += errors
             if not found and not errors:
                 failures.append(AudioDecodeError(argument, "is a folder without audio or video files"))
             for path in found:
-                recordings.setdefault(os.path.abspath(path), path)
+                place = (_identity(os.path.dirname(path)), os.path.basename(path))
+                if place not in places:
+                    places.add(place)
+                    recordings.setdefault(os.path.abspath(path), path)
         else:
             folders.append(os.path.dirname(absolute))
+            place = (_identity(os.path.dirname(absolute)), os.path.basename(absolute))
             if text := _of_no_use(argument):
                 failures.append(text)
-            else:
+            elif place not in places:
+                places.add(place)
                 recordings.setdefault(absolute, argument)
     folder = os.path.commonpath(folders) if folders else os.getcwd()
-    return Inputs(list(recordings.values()), failures, folder)
+    return Inputs(list(recordings.values()), failures, folder, left_out)
 
 
 def expanded(argument: str) -> list[str]:
     """What a pattern that the shell left alone stands for: itself where it matches nothing."""
-    return sorted(glob.glob(argument, recursive=True)) or [argument] if _is_pattern(argument) else [argument]
+    if not _is_pattern(argument):
+        return [argument]
+    return [path for path in sorted(glob.glob(argument, recursive=True)) if not _in_loop(path)] or [argument]
 
 
 def _is_pattern(argument: str) -> bool:
@@ -130,23 +169,54 @@ def _of_no_use(path: str) -> AudioDecodeError | None:
     return AudioDecodeError(path, f"is text, not a recording; a list of recordings is for batch: {command}")
 
 
-def _search(folder: str, search: Search) -> tuple[list[str], list[AudioDecodeError]]:
+def _in_loop(path: str) -> bool:
+    """Whether links lead round and round, as a pattern follows them until the system gives up."""
+    try:
+        os.stat(path)
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
+
+
+def _identity(folder: str) -> object:
+    """What is the same for all paths to a folder."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return folder
+    # Some file systems number nothing.
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
+
+
+def _search(folder: str, search: Search, left_out: Counter[str]) -> tuple[list[str], list[AudioDecodeError]]:
     found: list[str] = []
     errors: list[AudioDecodeError] = []
+    entered = {_identity(folder)}
 
     def note(error: OSError) -> None:
         errors.append(AudioDecodeError(error.filename, error.strerror or str(error)))
 
-    for parent, children, names in os.walk(folder, onerror=note):
+    for parent, children, names in os.walk(folder, onerror=note, followlinks=True):
         below = "" if parent == folder else os.path.relpath(parent, folder)
-        children[:] = sorted(name for name in children if search.enters(os.path.join(below, name)))
+        # What is in the folder itself before what a link leads to: the shorter path is the one that people know.
+        wanted = [name for name in children if search.enters(os.path.join(below, name))]
+        children[:] = []
+        for name in sorted(wanted, key=lambda name: (os.path.islink(os.path.join(parent, name)), name)):
+            identity = _identity(os.path.join(parent, name))
+            if identity not in entered:
+                entered.add(identity)
+                children.append(name)
+        children.sort()
         for name in sorted(names):
-            suffix = os.path.splitext(name)[1].lower()
-            if name.startswith(".") or suffix not in AUDIO_SUFFIXES or not search.takes(os.path.join(below, name)):
+            if name.startswith(".") or not search.takes(os.path.join(below, name)):
                 continue
             path = os.path.join(parent, name)
-            if _may_be_recording(path):
+            if not _may_be_recording(path):
+                continue
+            if may_hold_audio(path):
                 found.append(path)
+            else:
+                left_out[os.path.splitext(name)[1].lower()] += 1
     return found, errors
 
 

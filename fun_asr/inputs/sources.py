@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,8 @@ class Sources:
     """The deepest folder that holds everything found; the recordings' places below it are kept in the output."""
     repeated: int
     """Recordings that were given again, which are left out."""
+    left_out: Counter[str]
+    """Files below folders that are no recordings: how many of each suffix, in lower case."""
 
 
 def find_sources(arguments: Sequence[str], search: Search, standard_input: BinaryIO) -> Sources:
@@ -65,12 +68,15 @@ def find_sources(arguments: Sequence[str], search: Search, standard_input: Binar
     failures: list[FunASRError] = []
     folders: list[str] = []
 
+    left_out: Counter[str] = Counter()
+
     def add_paths(paths: Sequence[str]) -> None:
         if paths:
             inputs = find_recordings(paths, search)
             found.extend(map(Recording, inputs.recordings))
             failures.extend(inputs.failures)
             folders.append(inputs.folder)
+            left_out.update(inputs.left_out)
 
     def add_listed(recordings: Iterable[Recording], errors: Iterable[FunASRError]) -> None:
         listed = list(recordings)
@@ -99,7 +105,7 @@ def find_sources(arguments: Sequence[str], search: Search, standard_input: Binar
     for recording in found:
         once.setdefault(os.path.abspath(recording.path), recording)
     folder = os.path.commonpath(folders) if folders else os.getcwd()
-    return Sources(list(once.values()), failures, folder, len(found) - len(once))
+    return Sources(list(once.values()), failures, folder, len(found) - len(once), left_out)
 
 
 def _of_rows(rows: list[ManifestRow], errors: list[ManifestError]) -> tuple[list[Recording], list[ManifestError]]:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fun_asr.audio.containers import AUDIO_SUFFIXES
+from fun_asr.audio.media import AUDIO_SUFFIXES
 from fun_asr.errors import ScoringError
 from fun_asr.scoring.guess import Guess, guess_format, guess_formats
 from fun_asr.scoring.lines import read_kaldi, read_lines, read_text_lines, read_trn
