@@ -21,6 +21,7 @@ __all__ = ["SAMPLE_RATE", "decode", "probe", "stream"]
 SAMPLE_RATE = 16_000  # Hz, of everything after this module
 VALUES_PER_READ = 1 << 18  # 1 MiB of float32 over all channels, whatever the file's rate
 LOUDEST = 100.0  # 40 dB over full scale: floats beyond it were never scaled to [-1, 1]
+LOWEST_RATE = 1000  # Hz: less holds no speech, and a read of it would come to gigabytes at 16 kHz
 UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2**63 - 1 where the header leaves the length open
 
 # Playlists (HLS, DASH, concat) are left out: libav would follow them to other files and to the network.
@@ -149,11 +150,14 @@ def _pieces(path: str | os.PathLike[str]) -> Iterator[Piece]:
             sound = None if is_mpeg(file) else _open_soundfile(path)
             pieces = _from_pyav(path, file) if sound is None else _from_soundfile(path, sound)
             for rate, samples in pieces:
+                if rate < LOWEST_RATE:
+                    raise AudioDecodeError(path, f"its header, perhaps damaged, says {rate} samples a second")
                 # Written so that NaN fails too.
                 if len(samples) and not float(np.abs(samples).max()) <= LOUDEST:
                     raise AudioDecodeError(path, "samples are NaN, infinite or far outside [-1, 1]; export it again")
                 yield rate, samples
-        except (soundfile.LibsndfileError, av.FFmpegError, OSError) as error:
+        # ValueError: samples in a form that PyAV does not hand over.
+        except (soundfile.LibsndfileError, av.FFmpegError, OSError, ValueError) as error:
             text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
             raise AudioDecodeError(path, f"damaged or unreadable: {text}") from error
 

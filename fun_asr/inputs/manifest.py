@@ -65,7 +65,7 @@ def parse_rows(lines: Iterable[bytes], name: str, folder: Path) -> tuple[list[Ma
 def _row(line: bytes, folder: Path) -> ManifestRow:
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ValueError("is not JSON") from None
     if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
         raise ValueError('needs a JSON object with "audio_filepath"')

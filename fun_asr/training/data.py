@@ -87,7 +87,7 @@ def read_manifest(path: Path) -> list[Utterance]:
                             offset=float(row.get("offset", 0.0)),
                         )
                     )
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                     raise ManifestError(f"{path}:{number}: no utterance ({error!r})") from None
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror}") from None
