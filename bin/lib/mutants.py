@@ -25,8 +25,9 @@ MEMORY = 1 << 30  # bytes above what the process has when it begins
 ODD_NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1)
 ODD_TEXTS = (
     b"", b"\0", b"\n", b"\r", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b"{", b"[" * 2000, b"{}" * 3, b"null", b"NaN",
-       b"-1", b"9" * 400, b"\\ud800", b"\xe2\x80\xa8", b"\xed\xa0\x80", b"()", b"{ / }", b"!!python/object:os.system {}",
-    b"&a *a", b"<<: *x", b"../../..", b"%s%n", b"\t", b",", b";;", b"true", b"1" + b"0" * 18,
+    b"1e999", b"-1", b"9" * 400, b"\\ud800", b"\xe2\x80\xa8", b"\xed\xa0\x80", b"()", b"{ / }",
+    b"!!python/object:os.system {}", b"&a *a", b"<<: *x", b"../../..", b"%s%n", b"\t", b",", b";;", b"true",
+    b"1" + b"0" * 18,
 )  # fmt: skip
 
 

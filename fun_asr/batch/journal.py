@@ -71,9 +71,9 @@ class Journal:
     """The journal of an output folder, locked against a second run; a context manager.
 
     It has one JSON object a line, its checksum last. Each is one `write` to a file opened for appending, so a kill
-    loses at most the last line; what is left of it, or otherwise damaged, is passed over when it is read again. A lost line
-    costs work that is done again. What is begun is synced to the disk before it is returned, since without it a later
-    run could not tell whose outputs it finds; who records what is done syncs the outputs first.
+    loses at most the last line; what is left of it, or damaged in another way, is passed over when it is read again. A
+    lost line costs work that is done again. What is begun is synced to the disk at once, since without it a later run
+    could not tell whose outputs it finds; who records what is done syncs the outputs first.
 
     Arguments:
         path: made where it is missing.
