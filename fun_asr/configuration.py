@@ -74,6 +74,8 @@ def load_yaml(cls: type[T], path: Path) -> T:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: no valid YAML (nested too deep)") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: no valid YAML ({str(error).splitlines()[0]})") from None
     return from_mapping(cls, values or {}, str(path))

@@ -168,7 +168,8 @@ class Pass:
                 yield from self._raw()
                 return
             yield from self._links(find_links(self._file))
-        except (soundfile.LibsndfileError, av.FFmpegError, OSError) as error:
+        # ValueError: samples in a form that PyAV does not hand over.
+        except (soundfile.LibsndfileError, av.FFmpegError, OSError, ValueError) as error:
             text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
             raise AudioDecodeError(self._path, f"damaged or unreadable: {text}") from error
 
@@ -180,7 +181,8 @@ class Pass:
             raise AudioDecodeError(self._path, "is raw audio and has one track")
         yield from read_sound(sound)
 
-    def _links(self, links: list[Link]) -> Iterator[Piece]:
+    def _links(self, links: list[Link], *, search: bool = True) -> Iterator[Piece]:
+        """Recordings that follow each other; with `search`, those behind what cannot be read are looked for, once."""
         if self._options.strict:
             damage = next((link.damage for link in links if link.damage), None)
             if damage:
@@ -201,11 +203,11 @@ class Pass:
         self.report.links = len(links)
         if heard or error is None:
             return
-        start = 0 if len(links) > 1 else beginning(self._file)
+        start = beginning(self._file) if search and len(links) == 1 else 0
         if not start:
             damage = next((link.damage for link in links if link.damage), None)
             raise AudioDecodeError(self._path, damage.cause) if damage else error
-        yield from self._links(find_links(self._file, start))
+        yield from self._links(find_links(self._file, start), search=False)
 
     def _link(self, link: Link) -> Iterator[Piece]:
         """One recording of the file; libsndfile reads it if it can, and FFmpeg's libraries what is left then."""

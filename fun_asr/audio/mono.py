@@ -21,6 +21,7 @@ LOUDEST = 100.0  # 40 dB over full scale: floats beyond it were never scaled to 
 OVER = 4.0  # 12 dB over full scale: above it clipping would leave little of the speech
 FEW = 1e-3  # part of the samples that may be wild without meaning anything for the others
 ZEROS_AT_ONCE = 1 << 16  # frames
+LOWEST_RATE = 1000  # Hz: less holds no speech, and a read of it would come to gigabytes at 16 kHz
 
 Samples = npt.NDArray[np.float32]
 
@@ -70,6 +71,8 @@ class ToMono:
                 yield from self._resample(mono)
             self._turned += self._mixer.turned_seconds
             self._mixer = None
+        if 0 < rate < LOWEST_RATE:
+            raise AudioDecodeError(self._path, f"its header, perhaps damaged, says {rate} samples a second")
         if rate != self._rate:
             if self._resampler is not None:
                 rest = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)

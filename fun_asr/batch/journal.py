@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from fun_asr.errors import FunASRError
+from fun_asr.files import sync_folder
 from fun_asr.transcript import Lost
 
 try:
@@ -23,6 +25,18 @@ except ImportError:  # Windows, where two runs on one folder are not kept apart
 __all__ = ["JOURNAL_FILE", "Entry", "Journal", "Key"]
 
 JOURNAL_FILE = ".fun-asr-journal"  # no output is called so: each has a format's extension
+
+_CHECKSUM = b',"crc32":"'  # in no string, where quotation marks are escaped
+_CHECKSUM_BYTES = len(_CHECKSUM) + 8 + len(b'"}')
+_KEYS = {
+    "restart": {"event"},
+    "begin": {"event", "files"},
+    "done": {"event", "file", "outputs", "seconds"},
+    "failed": {"event", "file", "cause"},
+    "model": {"event", "model"},
+}
+"""Of each event's line. One with others had a checksum whose name was damaged."""
+_LOSS_KEYS = {"incomplete", "lost"}  # of the line of a recording of which a part could not be decoded
 
 
 class Key(NamedTuple):
@@ -47,19 +61,22 @@ class Entry:
     failed: bool = False
     outputs: dict[str, int] = field(default_factory=dict)
     """Bytes written, by format."""
+    begun: bool = False
+    """Whether it was begun, perhaps once more, and not ended."""
 
     @property
     def ended(self) -> bool:
-        """Whether the recording was transcribed or could not be."""
-        return self.failed or bool(self.outputs)
+        """Whether the recording was transcribed or could not be, each time that it was begun."""
+        return not self.begun and (self.failed or bool(self.outputs))
 
 
 class Journal:
     """The journal of an output folder, locked against a second run; a context manager.
 
-    It has one JSON object a line. Each is one `write` to a file opened for appending, so a kill loses at most the last
-    line, of which the rest is passed over when it is read again. Nothing is synced to the disk: after a power failure
-    the recorded sizes tell which outputs are whole.
+    It has one JSON object a line, its checksum last. Each is one `write` to a file opened for appending, so a kill
+    loses at most the last line; what is left of it, or damaged in another way, is passed over when it is read again. A
+    lost line costs work that is done again. What is begun is synced to the disk at once, since without it a later run
+    could not tell whose outputs it finds; who records what is done syncs the outputs first.
 
     Arguments:
         path: made where it is missing.
@@ -74,6 +91,7 @@ class Journal:
         self.shards: list[list[Key]] = []
         """Recordings that were transcribed together, in the order in which they were begun."""
         self._path = path
+        self._torn = False  # whether the file ends inside a line
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
         except OSError as error:
@@ -81,6 +99,10 @@ class Journal:
         try:
             self._lock()
             self._read()
+            sync_folder(path.parent)
+        except OSError as error:
+            os.close(self._file)
+            raise FunASRError(f"{path}: {error.strerror or error}") from None
         except BaseException:
             os.close(self._file)
             raise
@@ -110,6 +132,7 @@ class Journal:
             OSError: when that cannot be written; as for the methods below.
         """
         self._append({"event": "begin", "files": [[*key, name] for key, name in files]})
+        os.fsync(self._file)
         self._begin(files)
 
     def done(self, key: Key, name: str, outputs: Mapping[str, int], seconds: float, lost: Sequence[Lost] = ()) -> None:
@@ -133,23 +156,27 @@ class Journal:
     def failed(self, key: Key, name: str, cause: str) -> None:
         """Note that a recording has no transcript, and why."""
         self._append({"event": "failed", "file": [*key, name], "cause": cause})
-        self._entry(key, name).failed = True
+        self._failed(key, name)
 
     def _restart(self) -> None:
         self.shards.clear()
         for entry in self.entries.values():
-            entry.failed = False
+            entry.failed = entry.begun = False
             entry.outputs.clear()
 
     def _begin(self, files: Sequence[tuple[Key, str]]) -> None:
         self.shards.append([key for key, _ in files])
         for key, name in files:
-            self._entry(key, name)
+            self._entry(key, name).begun = True
+
+    def _failed(self, key: Key, name: str) -> None:
+        entry = self._entry(key, name)
+        entry.failed, entry.begun = True, False
 
     def _done(self, key: Key, name: str, outputs: Mapping[str, int]) -> None:
         entry = self._entry(key, name)
-        entry.failed = False
         entry.outputs.update(outputs)
+        entry.failed = entry.begun = False
 
     def _entry(self, key: Key, name: str) -> Entry:
         entry = self.entries.get(key.path)
@@ -169,15 +196,11 @@ class Journal:
 
     def _read(self) -> None:
         with os.fdopen(os.dup(self._file), "rb") as lines:
-            last = b"\n"
-            for last in lines:
-                # What a kill left of a line, or another program wrote.
-                with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-                    self._apply(json.loads(last))
-        if not last.endswith(b"\n"):
-            # It must not take the next line with it.
-            with contextlib.suppress(OSError):
-                os.write(self._file, b"\n")
+            for line in lines:
+                self._torn = not line.endswith(b"\n")
+                # What a kill or a bad disk left of a line, or another program wrote.
+                with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                    self._apply(_parse(line))
 
     def _apply(self, record: dict[str, Any]) -> None:
         event = record["event"]
@@ -190,17 +213,39 @@ class Journal:
             if event == "done":
                 self._done(Key(*key), name, record["outputs"])
             elif event == "failed":
-                self._entry(Key(*key), name).failed = True
+                self._failed(Key(*key), name)
 
     def _append(self, record: dict[str, Any]) -> None:
         # ASCII: a name that is not UTF-8 becomes escapes that read back the same.
-        line = (json.dumps(record, separators=(",", ":")) + "\n").encode("ascii")
+        body = json.dumps(record, separators=(",", ":")).encode("ascii")
+        # A part of a line must not take the next one with it.
+        line = b"\n" * self._torn + body[:-1] + _CHECKSUM + b'%08x"}\n' % zlib.crc32(body)
         size = os.fstat(self._file).st_size
         try:
             if os.write(self._file, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
+            self._torn = True
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, size)
             error.filename = str(self._path)
             raise
+        self._torn = False
+
+
+def _parse(line: bytes) -> dict[str, Any]:
+    """The record of a line; those that older versions wrote have no checksum.
+
+    Raises:
+        ValueError, KeyError, TypeError: for a damaged line.
+    """
+    line = line.rstrip(b"\n")
+    body, digits = line[:-_CHECKSUM_BYTES] + b"}", line[-10:-2]
+    if line[-_CHECKSUM_BYTES:].startswith(_CHECKSUM):
+        if line[-2:] != b'"}' or digits != b"%08x" % zlib.crc32(body):
+            raise ValueError("damaged")
+        line = body
+    record: dict[str, Any] = json.loads(line)
+    if record.keys() not in (_KEYS[record["event"]], _KEYS["done"] | _LOSS_KEYS):
+        raise ValueError("damaged")
+    return record

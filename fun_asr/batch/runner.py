@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from fun_asr.batch.engine import Engine, RecordingDone, Work
 from fun_asr.batch.journal import Journal, Key
 from fun_asr.batch.shards import Shard, Task, plan
 from fun_asr.errors import AudioDecodeError, FunASRError
-from fun_asr.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, write_atomically
+from fun_asr.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, sync_folder, write_atomically
 from fun_asr.inputs.discover import output_names
 from fun_asr.inputs.sources import Recording
 from fun_asr.transcript import Lost, ModelInfo, Result, Transcript, TranscriptionFailure
@@ -30,6 +31,8 @@ from fun_asr.writers.base import Writer
 __all__ = ["BatchObserver", "BatchRun", "Failure", "Summary", "describe", "hash_config"]
 
 Status = Literal["finished", "stopped", "interrupted"]
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # every other output would fail too
 
 
 @dataclass(frozen=True)
@@ -191,21 +194,23 @@ class BatchRun:
         self._waiting: deque[Shard] = deque()
         self._results: dict[int, int] = {}  # work -> results received
         self._model: ModelInfo | None = None  # the one last noted
+        self._synced: set[Path] = set()  # folders that are sure to be in theirs
+        self._no_room = False
         # The same in every run: what a kill left is used up by the recording that it was written for.
         digest = hashlib.sha256(os.fsencode(os.path.abspath(self.output_dir))).hexdigest()[:8]
         self._temporary = f"{TEMPORARY_PREFIX}{digest}{TEMPORARY_SUFFIX}"
 
     def run(self) -> Summary:
-        """Do what is left; KeyboardInterrupt ends it early, with the summary of what was done.
+        """Do what is left; KeyboardInterrupt and a full disk end it early, with the summary of what was done.
 
         Raises:
-            FunASRError: when no worker can load the model.
+            FunASRError: when no worker can load the model, or what was done cannot be forgotten.
         """
         start = time.perf_counter()
         summary = self._summary
         try:
             if self.overwrite and not self.journal.empty:
-                self.journal.restart()
+                self._restart()
             self._plan()
             if not self._gave_up():
                 with closing(self.engine.run(self._next_work)) as events:
@@ -223,6 +228,12 @@ class BatchRun:
             summary.status = "interrupted"
         summary.wall_seconds = time.perf_counter() - start
         return summary
+
+    def _restart(self) -> None:
+        try:
+            self.journal.restart()
+        except OSError as error:
+            raise FunASRError(f"{self.output_dir}: cannot be written to: {error.strerror or error}") from None
 
     def _plan(self) -> None:
         """Find out what is left to do; what cannot be done fails here."""
@@ -242,7 +253,7 @@ class BatchRun:
         self._waiting.extend(plan(fit, self.journal, complete, self.engine.workers))
 
     def _gave_up(self) -> bool:
-        return self.max_failures is not None and len(self._summary.failures) >= self.max_failures
+        return self._no_room or (self.max_failures is not None and len(self._summary.failures) >= self.max_failures)
 
     def _place(self, task: Task, writer: Writer) -> Path:
         return self.output_dir / (task.name + writer.extension)
@@ -283,6 +294,8 @@ class BatchRun:
                     # Without the record, a later run could not tell whose outputs these are.
                     for i in sorted(shard.wanted):
                         self._fail_to_write(shard.tasks[i], self.output_dir, error)
+                        if self._gave_up():
+                            return None
                     continue
             number = len(self._begun)
             self._begun.append(shard)
@@ -303,8 +316,10 @@ class BatchRun:
             for name, writer in self.writers.items():
                 place = self._place(task, writer)
                 content = writer.encode(result, task.info)
-                write_atomically(place, content, self._temporary)
+                write_atomically(place, content, self._temporary, sync=True)
                 outputs[name] = len(content)
+            place = place.parent
+            self._sync(place)
             place = self.output_dir
             if result.model is not None and result.model != self._model:
                 self.journal.model(result.model.to_dict())
@@ -318,6 +333,14 @@ class BatchRun:
             self._summary.incomplete[task.path] = result.lost
         self._summary.audio_seconds += result.duration
         self.observer.done(task, result)
+
+    def _sync(self, folder: Path) -> None:
+        """Make sure of the files moved into a folder, and of the folder, which this run may have made."""
+        sync_folder(folder)
+        while folder != self.output_dir and folder not in self._synced:
+            sync_folder(folder.parent)
+            self._synced.add(folder)
+            folder = folder.parent
 
     def _retry(self, shard: Shard, results: int, cause: str) -> None:
         """Do each recording of a work that broke off by itself, to find out which one breaks it."""
@@ -337,6 +360,7 @@ class BatchRun:
 
     def _fail_to_write(self, task: Task, place: Path, error: OSError) -> None:
         # Not recorded as failed: with its shard, which is then cut short, it is transcribed again when there is room.
+        self._no_room = self._no_room or error.errno in _NO_ROOM
         cause = f"{task.path}: cannot be written to {place}: {error.strerror or error}"
         self._fail(task, Failure(task.path, FunASRError(cause)))
 

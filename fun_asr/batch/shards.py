@@ -74,7 +74,7 @@ def plan(tasks: Sequence[Task], journal: Journal, complete: Container[Key], work
     def torn(key: Key) -> bool:
         """Whether a kill or a full disk came between the recording and its end."""
         entry = journal.entries.get(key.path)
-        return entry is None or entry.key != key or not entry.ended
+        return key not in complete and (entry is None or entry.key != key or not entry.ended)
 
     shards: list[Shard] = []
     for place, keys in enumerate(journal.shards):

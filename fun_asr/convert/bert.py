@@ -60,7 +60,7 @@ def punctuation_start(
         )
         net = PunctuationNet(PunctuationConfig(encoder=encoder))
         net.encoder.load_state_dict(encoder_weights(state, encoder, kept))
-    except (OSError, ValueError, SafetensorError, CheckpointError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError, CheckpointError) as error:
         raise CheckpointError(f"{directory}: no weights of BERT ({error})") from None
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f"{directory}: not the weights of an uncased BERT ({error})") from None

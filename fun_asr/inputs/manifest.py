@@ -75,12 +75,14 @@ def _entries(content: bytes) -> Iterator[tuple[int, Any]]:
             yield from enumerate(json.loads(content), start=1)
         except json.JSONDecodeError as error:
             yield error.lineno, _NOT_JSON
+        except (ValueError, RecursionError):
+            yield 1, _NOT_JSON
         return
     for number, line in enumerate(content.splitlines(), start=1):
         if line.strip():
             try:
                 yield number, json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 yield number, _NOT_JSON
 
 

@@ -216,7 +216,7 @@ def _is_audio(name: str) -> bool:
 def _is_transcript(path: Path) -> bool:
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and isinstance(content.get("segments"), list)
 

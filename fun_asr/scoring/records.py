@@ -59,7 +59,7 @@ def _objects(path: Path, lines: Iterable[tuple[int, str]], problems: list[str]) 
         if line.strip():
             try:
                 record = _loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 problems.append(f"{path}:{number}: is not JSON")
                 continue
             if isinstance(record, dict):
@@ -73,7 +73,7 @@ def _array(path: Path, lines: Iterable[tuple[int, str]], problems: list[str]) ->
     """One object, or an array of them."""
     try:
         content = _loads("\n".join(line for _, line in lines))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         line = f":{error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
         problems.append(f"{path}{line}: is not JSON")
         return []
@@ -136,14 +136,20 @@ def read_table(path: Path, delimiter: str, text_keys: Sequence[str], problems: l
     dialect = csv.excel_tab if delimiter == "\t" else csv.excel
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     reader = csv.DictReader(io.StringIO(lines), dialect=dialect, quoting=quoting)
-    columns = reader.fieldnames or []
+    try:
+        columns = reader.fieldnames or []
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        # Such as a carriage return inside a line, or a field of more than 128 KiB behind a lost quotation mark.
+        problems.append(f"{path}:{max(reader.line_num, 1)}: is no line of a table ({str(error).partition(' - ')[0]})")
+        return []
     if lines and not ({*columns} & {*text_keys} and {*columns} & {*_ID_KEYS, *_AUDIO_KEYS}):
         problems.append(
             f"{path}: its first line must name the columns, among them an id ({_listed(_ID_KEYS + _AUDIO_KEYS)}) and "
             f"a text ({_listed(text_keys)})"
         )
         return []
-    return _utterances(path, [(reader.line_num, row) for row in reader], text_keys, problems)
+    return _utterances(path, rows, text_keys, problems)
 
 
 def _listed(keys: Sequence[str]) -> str:
@@ -161,7 +167,9 @@ def _utterances(
         text = _text(next((record[key] for key in text_keys if key in record), None))
         audio = _recording(record)
         name = _first(record, _ID_KEYS) or _id_of(record, audio, stems)
-        if name is None:
+        if name is not None:
+            name = " ".join(name.splitlines())  # a csv's field may have several
+        if not name:
             problems.append(f"{path}:{number}: has no id ({_listed(_ID_KEYS + _AUDIO_KEYS)})")
         elif text is None:
             problems.append(f"{path}:{number}: {name} has no text ({_listed(text_keys)})")

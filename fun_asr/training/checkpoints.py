@@ -65,7 +65,7 @@ def read_state(folder: Path) -> dict[str, Any]:
     """
     try:
         state = json.loads((folder / STATE_FILE).read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(folder, error) from None
     if not isinstance(state, dict):
         raise _damaged(folder, ValueError(f"{STATE_FILE} is no JSON object"))

@@ -98,7 +98,7 @@ def read_manifest(path: Path) -> list[Utterance]:
                             teaching=None if entry is None else TeachingEntry.parse(entry, path.parent),
                         )
                     )
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                     raise ManifestError(f"{path}:{number}: no utterance ({error!r})") from None
     except OSError as error:
         raise ManifestError(f"{path}: {error.strerror}") from None

@@ -29,7 +29,7 @@ def read_lines(path: Path, sentence_of: Callable[[dict[str, Any]], str]) -> Iter
                     continue
                 try:
                     yield str(sentence_of(json.loads(line))).strip()
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     raise ManifestError(f"{path}:{number}: no utterance") from None
     except (OSError, lzma.LZMAError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path}: cannot be read ({error})") from None

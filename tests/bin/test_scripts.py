@@ -210,6 +210,15 @@ def test_bench_batch(run: Run, manifest: Path, tiny_model_dir: Path, tmp_path: P
     assert float(rows[-1][1]) > 100
 
 
+def test_check_faults(run: Run) -> None:
+    run("check-faults", "readers", "--inputs", 3, "--only", "hotwords")
+
+
+def test_bench_equivalence(run: Run, manifest: Path) -> None:
+    rows = run("bench-equivalence", manifest, "--clips", 1, "--threads", 1)
+    assert len(rows) > 2
+
+
 def test_calibrate_confidence(run: Run, manifest: Path) -> None:
     rows = run("recipe/calibrate-confidence", manifest, "--threads", 1)
     assert [row[0] for row in rows[2::6]] == ["generate", "ctc"]

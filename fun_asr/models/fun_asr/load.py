@@ -38,7 +38,7 @@ def load_config(directory: Path) -> ModelConfig:
         return from_mapping(ModelConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
     except OSError:
         raise CheckpointError(f"{directory}: no model directory ({CONFIG_FILE} is missing)") from None
-    except (ValueError, ConfigError) as error:
+    except (ValueError, RecursionError, ConfigError) as error:
         raise CheckpointError(f"{path}: damaged configuration ({error})") from None
 
 
