@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from fun_asr.convert.ctranslate2 import read_variables
+from fun_asr.weights.ctranslate2 import read_variables
 from fun_asr.convert.whisper import load_ctranslate2
 from fun_asr.errors import CheckpointError
 from fun_asr.layers.decoder import DecoderConfig
