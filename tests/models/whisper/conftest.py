@@ -14,7 +14,7 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
 DATA = Path(__file__).parents[2] / "data"
-LANGUAGES = ("en", "de", "zh")
+LANGUAGES = ("en", "zh", "de")
 SPECIAL = [
     "endoftext", "startoftranscript", *LANGUAGES, "translate", "transcribe", "startoflm", "startofprev", "nospeech",
     "notimestamps",
@@ -202,9 +202,7 @@ def write_ctranslate2(path: Path, variables: dict[str, np.ndarray], aliases: dic
 def save_ctranslate2(model: WhisperForConditionalGeneration, directory: Path, kind: str = "float32") -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     variables = quantized(ctranslate2_variables(model), kind)
-    write_ctranslate2(
-        directory / "model.bin", variables, {"decoder/projection/weight": "decoder/embeddings/weight"}
-    )
+    write_ctranslate2(directory / "model.bin", variables, {"decoder/projection/weight": "decoder/embeddings/weight"})
     said = {
         "suppress_ids": GENERATION["suppress_tokens"],
         "suppress_ids_begin": GENERATION["begin_suppress_tokens"],
