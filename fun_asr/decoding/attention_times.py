@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fun_asr.decoding.words import HOP, levels_of, quiet_stretch
 from fun_asr.layers.attention import CrossAttention
 from fun_asr.layers.decoder import Decoder
 
-__all__ = ["attention_weights", "token_frames", "warp"]
+__all__ = ["attention_weights", "token_frames", "warp", "without_pauses"]
 
 MEDIAN_WIDTH = 7  # frames
 
@@ -151,3 +153,32 @@ def warp(costs: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int64], npt.ND
         path.append((row, column))
     steps = np.array(path[::-1], np.int64)
     return steps[:, 0], steps[:, 1]
+
+
+def without_pauses(edges: Sequence[int], samples: npt.NDArray[np.float32]) -> list[tuple[int, int]]:
+    """The words between edges, less the pauses between them: attention goes straight from one word to the next.
+
+    Arguments:
+        edges: where each word starts and the last one ends, in samples, ascending.
+        samples: of the segment, float32 `[samples]`.
+
+    Returns:
+        first sample of each word, and one past its last.
+    """
+    levels = levels_of(samples)
+    hops = [min(edge // HOP, len(levels)) for edge in edges]
+    starts, ends = list(edges[:-1]), list(edges[1:])
+    loudest = [float(levels[a : max(b, a + 1)].max(initial=-100.0)) for a, b in pairwise(hops)]
+    for i in range(len(edges)):
+        first, last = i == 0, i == len(edges) - 1
+        # The warping may put the edge anywhere in the pause; it never puts it beyond the middle of a word.
+        low = 0 if first else (hops[i - 1] + hops[i]) // 2
+        high = len(levels) if last else -(-(hops[i] + hops[i + 1]) // 2)
+        pause = quiet_stretch(levels, low, high, min(loudest[max(0, i - 1) : i + 1])) if high > low else None
+        if pause is None:
+            continue
+        if not first:
+            ends[i - 1] = max(starts[i - 1], pause[0] * HOP)
+        if not last:
+            starts[i] = min(max(pause[1] * HOP, ends[i - 1] if i else 0), len(samples))
+    return [(start, max(start, end)) for start, end in zip(starts, ends, strict=True)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fun_asr.audio.decode import SAMPLE_RATE
-from fun_asr.decoding.attention_times import attention_weights, token_frames
+from fun_asr.decoding.attention_times import attention_weights, token_frames, without_pauses
 from fun_asr.decoding.generate import Hypothesis
 from fun_asr.decoding.guard import repeated_end, said_once
 from fun_asr.decoding.words import AlignedWord
@@ -110,18 +110,19 @@ def timed_words(
         starts: first frame of each token and of what follows the last.
         samples: of the segment, float32 `[samples]`.
     """
-    end_of_all = len(samples)
-    words: list[AlignedWord] = []
+    texts: list[tuple[str, tuple[float, ...]]] = []
+    edges: list[int] = []
+    end = 0
     for part in tokenizer.split_words(found.tokens):
         pieces = tokenizer.decode(found.tokens[part]).split()
         # Tokens that did not fit the decoder have no places: they follow the last that has one.
-        first, last = (
-            min(starts[min(place, len(starts) - 1)] * FRAME, end_of_all) for place in (part.start, part.stop)
-        )
-        edges = np.linspace(first, last, len(pieces) + 1).astype(int).tolist()
-        log_probs = tuple(found.log_probs[part])
-        words += [AlignedWord(text, edges[i], edges[i + 1], log_probs, ()) for i, text in enumerate(pieces)]
-    return words
+        first, end = (min(starts[min(at, len(starts) - 1)] * FRAME, len(samples)) for at in (part.start, part.stop))
+        edges += np.linspace(first, end, len(pieces) + 1).astype(int).tolist()[:-1]
+        texts += [(text, tuple(found.log_probs[part])) for text in pieces]
+    if not texts:
+        return []
+    spans = without_pauses([*edges, end], samples)
+    return [AlignedWord(text, *span, log_probs, ()) for (text, log_probs), span in zip(texts, spans, strict=True)]
 
 
 def unrepeated(hypotheses: Sequence[Hypothesis], times: TextTimes) -> list[int | None]:
