@@ -101,7 +101,8 @@ def read_variables(path: Path) -> dict[str, npt.NDArray[np.generic]]:
                 raise ValueError(f"{name} has {size} bytes for {shape}")
             variables[name] = np.frombuffer(cursor.data, dtype, size // dtype.itemsize, cursor.position).reshape(shape)
             cursor.position += size
-        for _ in range(cursor.number("I")):
+        # Some files end with the data: no variable has another name.
+        for _ in range(cursor.number("I") if cursor.position < len(cursor.data) else 0):
             name = cursor.string()
             variables[name] = variables[cursor.string()]
     except (struct.error, KeyError, ValueError, UnicodeDecodeError):
