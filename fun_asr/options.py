@@ -15,11 +15,12 @@ from fun_asr.audio.options import AudioOptions
 from fun_asr.errors import ConfigError
 from fun_asr.text.hotwords import Hotword
 
-__all__ = ["DEFAULT_BEAM_SIZE", "Decoding", "ModelOptions", "TranscriptionOptions"]
+__all__ = ["DEFAULT_BEAM_SIZE", "Decoding", "ModelOptions", "Task", "TranscriptionOptions"]
 
 DEFAULT_BEAM_SIZE = 3  # by bin/benchmark: a sixth fewer errors than greedy search on Common Voice, little slower
 
 Decoding = Literal["generate", "ctc"]
+Task = Literal["transcribe", "translate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,7 @@ class ModelOptions:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     compute_type: str = "auto"
-    """auto, float32, bfloat16 or int8 (CPU only)."""
+    """auto, float32, bfloat16, float16 (GPU only) or int8 (CPU only)."""
     threads: int = 0
     """CPU threads of the network, for the whole process; 0 leaves torch's own number."""
 
@@ -68,12 +69,21 @@ class TranscriptionOptions:
     """As `checked_hotwords` gives them."""
     audio: AudioOptions = field(default_factory=AudioOptions)
     """What is taken from a recording: channels, track, and whether a damaged one is refused."""
+    task: Task = "transcribe"
+    """"translate" writes English whatever is spoken; not every model can."""
+    initial_prompt: str = ""
+    """What the model takes for the text before each segment: names and spelling to follow. Not every model can."""
+    temperature_fallback: bool = False
+    """Whether a segment with a loop or an unlikely text is tried again at random, ever more freely; a model with a CTC
+    head needs none of it."""
     guard: bool = True
     """Whether invented text is cut; without, what the search found stays, for those who measure the guard."""
 
     def __post_init__(self) -> None:
         if self.decoding not in get_args(Decoding):
             raise ConfigError(f"decoding {self.decoding!r} is unknown; use {' or '.join(get_args(Decoding))}")
+        if self.task not in get_args(Task):
+            raise ConfigError(f"task {self.task!r} is unknown; use {' or '.join(get_args(Task))}")
         if self.beam_size < 1 or self.batch_size < 1:
             raise ConfigError(
                 f"beam_size and batch_size must be at least 1, got {self.beam_size} and {self.batch_size}"

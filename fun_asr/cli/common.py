@@ -89,10 +89,10 @@ _MODEL_OPTIONS = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option(
         "--compute_type",
-        type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
         default="auto",
         show_default=True,
-        help="Arithmetic of the network; int8 is for the CPU.",
+        help="Arithmetic of the network; int8 is for the CPU, float16 for a GPU.",
     ),
     click.option(
         "--batch_size",

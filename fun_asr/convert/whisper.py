@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from fun_asr.convert.ctranslate2 import read_variables
 from fun_asr.errors import CheckpointError
 from fun_asr.models.fun_asr.network import FunASR
+from fun_asr.weights.ctranslate2 import float_tensor, read_variables
 
 NEW_MODULES = (".conv.", ".router.", ".experts.", "ctc.")
 """Parts of parameter names that Whisper has no counterpart of."""
@@ -28,7 +27,9 @@ def load_ctranslate2(model: FunASR, path: Path) -> None:
     """
     variables = read_variables(path)
     try:
-        converted = _convert(model, lambda name: torch.from_numpy(variables[name].astype("float32")))
+        converted = _convert(model, lambda name: float_tensor(variables, name).float())
+    except ValueError as error:
+        raise CheckpointError(f"{path}: damaged ({error})") from None
     except KeyError as error:
         raise CheckpointError(f"{path}: not the weights of a Whisper model of this size: no {error}") from None
     own = model.state_dict()

@@ -7,9 +7,10 @@ L encoder frames, D width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,10 +20,28 @@ from fun_asr.layers.attention import length_mask
 from fun_asr.layers.cache import DecoderCache
 from fun_asr.layers.decoder import Decoder
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
-from fun_asr.text.tokenizer import Tokenizer
 
 TOKENS_PER_SECOND = 25
 """More than any language speaks, in Whisper's tokens; bounds the work that a loop can cause."""
+
+
+class Prompts(Protocol):
+    """What a search needs to know of the tokens; a tokenizer is one."""
+
+    @property
+    def sot(self) -> int:
+        """The token that every transcript starts with."""
+
+    @property
+    def eot(self) -> int:
+        """The token that ends it; the text tokens are below."""
+
+    @property
+    def languages(self) -> Mapping[str, int]:
+        """Language code to its token."""
+
+    def prompt(self, language: str) -> list[int]:
+        """The tokens that start a transcript in a language; as many for each of them."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,12 @@ class Hypothesis:
     """What hotwords added to the sum of log-probabilities by which the beam search ranked it."""
     complete: bool = True
     """Whether it came to its end before the most tokens that it may have."""
+    no_speech: float | None = None
+    """The probability of `GenerateOptions.no_speech` before the language; None when it was not asked for."""
+
+    def first(self, count: int) -> Hypothesis:
+        """Its first tokens alone."""
+        return replace(self, tokens=self.tokens[:count], log_probs=self.log_probs[:count])
 
     @property
     def total(self) -> float:
@@ -68,6 +93,12 @@ class GenerateOptions:
     """Greedy search writes no sequence of so many tokens twice; 0 allows it."""
     hotwords: Sequence[HotwordTree | None] | None = None
     """Phrases that the search prefers in each segment; the log-probabilities stay the model's own."""
+    no_speech: int | None = None
+    """The token by which the model says that nobody speaks; None does not ask."""
+    temperature: float = 0.0
+    """Greedy search draws each token with the probabilities to the power of 1 / temperature; 0 takes the likeliest."""
+    seed: int = 0
+    """Of the draws."""
 
 
 @dataclass(frozen=True)
@@ -158,18 +189,23 @@ class _Steps:
 
 @torch.inference_mode()
 def detect_languages(
-    decoder: Decoder, encoded: Tensor, lengths_B: Tensor, tokenizer: Tokenizer
+    decoder: Decoder, encoded: Tensor, lengths_B: Tensor, tokenizer: Prompts
 ) -> list[dict[str, float]]:
     """The probability of each language for each utterance, most likely first, from the encoder's output `[B, L, D]`."""
     cache = decoder.start(encoded, length_mask(lengths_B, encoded.shape[1]))
-    return _language_probabilities(decoder, cache, tokenizer)
+    return _language_probabilities(_opening(decoder, cache, tokenizer), tokenizer)
 
 
-def _language_probabilities(decoder: Decoder, cache: DecoderCache, tokenizer: Tokenizer) -> list[dict[str, float]]:
+def _opening(decoder: Decoder, cache: DecoderCache, tokenizer: Prompts) -> Tensor:
+    """Logits `[R, V]` after the first token alone; the cache stays empty."""
     rows = len(cache.self_keys[0])
     device = cache.self_keys[0].device
     logits = decoder.step(torch.full((rows, 1), tokenizer.sot, device=device), cache)
     cache.length = 0
+    return logits
+
+
+def _language_probabilities(logits: Tensor, tokenizer: Prompts) -> list[dict[str, float]]:
     codes = list(tokenizer.languages)
     probabilities = logits[:, [tokenizer.languages[code] for code in codes]].softmax(dim=-1)
     ranked = probabilities.sort(dim=-1, descending=True)
@@ -184,9 +220,11 @@ def generate(
     decoder: Decoder,
     encoded: Tensor,
     lengths_B: Tensor,
-    tokenizer: Tokenizer,
+    tokenizer: Prompts,
     languages: Sequence[str | None],
     options: GenerateOptions = GenerateOptions(),
+    *,
+    seconds: Sequence[float] | None = None,
 ) -> list[Hypothesis]:
     """Decode a batch of encoded segments.
 
@@ -197,16 +235,25 @@ def generate(
         tokenizer: gives prompts and special tokens.
         languages: a code per segment; None detects it.
         options: beam width, suppressed tokens and hotwords.
+        seconds: of sound in each segment, which bound its tokens; None where all valid frames are sound.
     """
     mask = length_mask(lengths_B, encoded.shape[1])
-    limits = [int(8 + options.max_tokens_per_second * n / ENCODER_FRAMES_PER_SECOND) for n in lengths_B.tolist()]
+    if seconds is None:
+        seconds = [frames / ENCODER_FRAMES_PER_SECOND for frames in lengths_B.tolist()]
+    limits = [int(8 + options.max_tokens_per_second * sound) for sound in seconds]
     room = decoder.config.max_tokens - len(tokenizer.prompt("en"))
     limits = [min(limit, room) for limit in limits]
     cache = decoder.start(encoded, mask)
 
     detected: list[tuple[str, float | None]] = [(language or "", None) for language in languages]
-    if None in languages:
-        ranked = _language_probabilities(decoder, cache, tokenizer)
+    no_speech: list[float | None] = [None] * len(languages)
+    opening = None
+    if None in languages or options.no_speech is not None:
+        opening = _opening(decoder, cache, tokenizer)
+    if opening is not None and options.no_speech is not None:
+        no_speech = opening.softmax(dim=-1)[:, options.no_speech].tolist()
+    if opening is not None and None in languages:
+        ranked = _language_probabilities(opening, tokenizer)
         for i, probabilities in enumerate(ranked):
             if languages[i] is None:
                 detected[i] = next(iter(probabilities.items()))
@@ -227,11 +274,11 @@ def generate(
     )
     beams = [_Beam(index=i, limit=limit) for i, limit in enumerate(limits)]
     if options.beam_size == 1:
-        searched = [[found] for found in _greedy(steps, logits, beams, options.no_repeat_ngram)]
+        searched = [[found] for found in _greedy(steps, logits, beams, options)]
     else:
         searched = _beam_search(steps, logits, beams, options.beam_size, options.margin)
     hypotheses = []
-    for found, (code, probability) in zip(searched, detected, strict=True):
+    for found, (code, probability), silence in zip(searched, detected, no_speech, strict=True):
         best, *others = (
             Hypothesis(
                 tokens=partial.tokens,
@@ -241,6 +288,7 @@ def generate(
                 language_probability=probability,
                 log_probs=[b - a for a, b in pairwise([0.0, *partial.sums])],
                 bonus=partial.bonus,
+                no_speech=silence,
             )
             for partial in found
         )
@@ -248,8 +296,11 @@ def generate(
     return hypotheses
 
 
-def _greedy(steps: _Steps, logits: Tensor, beams: list[_Beam], no_repeat_ngram: int) -> list[_Partial]:
+def _greedy(steps: _Steps, logits: Tensor, beams: list[_Beam], options: GenerateOptions) -> list[_Partial]:
     """The hypothesis of each utterance, from the prompts' logits `[B, V]`."""
+    no_repeat_ngram = options.no_repeat_ngram
+    # A generator an utterance: what it is batched with changes nothing.
+    draws = [torch.Generator().manual_seed(options.seed) for _ in beams] if options.temperature else []
     cache, eot, bias = steps.cache, steps.eot, steps.bias
     best = [beam.live[0] for beam in beams]
     first = True
@@ -260,7 +311,14 @@ def _greedy(steps: _Steps, logits: Tensor, beams: list[_Beam], no_repeat_ngram: 
             for row, beam in enumerate(beams):
                 logits[row, _repeated(beam.live[0].tokens, no_repeat_ngram)] = -torch.inf
         ranks = logits if bias is None else bias.added(logits)
-        chosen_R1 = ranks.argmax(dim=-1, keepdim=True)
+        if draws:
+            weights = (ranks / options.temperature).softmax(dim=-1).cpu()
+            drawn = [
+                torch.multinomial(row, 1, generator=draws[beam.index]) for row, beam in zip(weights, beams, strict=True)
+            ]
+            chosen_R1 = torch.stack(drawn).to(logits.device)
+        else:
+            chosen_R1 = ranks.argmax(dim=-1, keepdim=True)
         log_probs = (logits.gather(1, chosen_R1)[:, 0] - logits.logsumexp(dim=-1)).tolist()
         kept = []
         for row, (beam, token, log_prob) in enumerate(zip(beams, chosen_R1[:, 0].tolist(), log_probs, strict=True)):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,9 @@ UNLIKELY = -5.0  # mean CTC log-probability of a word's tokens at their best fra
 SURE_SPEECH = 0.9  # the detector's highest probability
 HEARD_TOKENS = 0.4  # to be expected of CTC
 SURE_SCORE = -0.75  # the decoder's mean log-probability a token
+REPETITIVE = 2.4  # compression ratio of a text, as in Whisper's own fallback
+MIN_REPEATED_WORDS = 4
+SHORTER_COPY = 0.5  # of the longer one's time: who says a sentence again takes nearly as long
 HEARD_SHARE = 1 / 3  # of the tokens written, by bin/bench-guard: of words that were said CTC hears more than half
 
 
@@ -93,28 +97,67 @@ def cut_loops(tokens: Sequence[int]) -> tuple[list[int], bool]:
     return tokens, False
 
 
+def compression_ratio(text: str) -> float:
+    """How many times shorter zlib makes a text: 1 to 2 for speech, more for what repeats itself."""
+    data = text.encode("utf-8")
+    return len(data) / len(zlib.compress(data)) if data else 1.0
+
+
+def is_repetitive(text: str) -> bool:
+    """Whether a text says the same over and over, if not in the same words."""
+    return compression_ratio(text) > REPETITIVE
+
+
+def repeated_end(words: Sequence[Hashable], least: int = MIN_REPEATED_WORDS) -> int:
+    """How many words at the end are a copy of those just before them; 0 when there is no such copy.
+
+    Arguments:
+        words: in the form in which they are compared, without case and punctuation.
+        least: words of a copy that counts.
+
+    >>> repeated_end("so it goes on and on so it goes on and on".split())
+    6
+    """
+    words = list(words)
+    for n in range(len(words) // 2, least - 1, -1):
+        if words[-n:] == words[-2 * n : -n]:
+            return n
+    return 0
+
+
+def said_once(first: float, second: float) -> bool:
+    """Whether of a sentence and its copy, which take so much time in the audio, only one was said.
+
+    Two tellings take about as long; where there is one, the other copy is left what time remains.
+    """
+    return min(first, second) < SHORTER_COPY * max(first, second)
+
+
 def without_loops(
-    hypotheses: Sequence[Hypothesis], decode_again: Callable[[list[int]], Sequence[Hypothesis]]
+    hypotheses: Sequence[Hypothesis],
+    decode_again: Callable[[list[int]], Sequence[Hypothesis]],
+    repetitive: Callable[[Sequence[int]], bool] = lambda _: False,
 ) -> tuple[list[Hypothesis], list[bool]]:
     """Replace hypotheses that got caught in a loop.
 
     Arguments:
         hypotheses: of a batch.
         decode_again: decodes those at the given places in another way, without repetitions.
+        repetitive: whether tokens without a loop at their end repeat themselves all the same.
 
     Returns:
         the hypotheses, and which of them had a loop. Where the second try loops as well, the first one with the loop
         cut stays.
     """
     cut = [cut_loops(hypothesis.tokens) for hypothesis in hypotheses]
-    looped = [had_loop for _, had_loop in cut]
+    looped = [had_loop or repetitive(tokens) for tokens, had_loop in cut]
     found = list(hypotheses)
     places = [i for i, had_loop in enumerate(looped) if had_loop]
     if places:
         for i, again in zip(places, decode_again(places), strict=True):
             tokens = cut[i][0]
             kept = replace(hypotheses[i], tokens=tokens, log_probs=hypotheses[i].log_probs[: len(tokens)])
-            found[i] = kept if cut_loops(again.tokens)[1] else again
+            found[i] = kept if cut_loops(again.tokens)[1] or repetitive(again.tokens) else again
     return found, looped
 
 

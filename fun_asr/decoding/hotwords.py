@@ -210,7 +210,7 @@ class Hotwords:
 
     Arguments:
         hotwords: phrases and weights.
-        tokenizer, ctc_tokenizer: the decoder's and the CTC head's.
+        tokenizer, ctc_tokenizer: the decoder's and the CTC head's; None for a model without one.
         token_bonus: of the decoder: added for each token of a phrase of weight 1 in its shortest spelling; natural
             logarithm.
         ctc_token_bonus: likewise for the pieces of the CTC head.
@@ -223,7 +223,7 @@ class Hotwords:
         self,
         hotwords: Iterable[Hotword],
         tokenizer: Tokenizer,
-        ctc_tokenizer: CTCTokenizer,
+        ctc_tokenizer: CTCTokenizer | None,
         *,
         token_bonus: float = TOKEN_BONUS,
         ctc_token_bonus: float = CTC_TOKEN_BONUS,
@@ -232,15 +232,16 @@ class Hotwords:
         unheard_margin: float = UNHEARD_MARGIN,
         heard: float = HEARD,
     ) -> None:
-        self._heard, self._blank = heard, ctc_tokenizer.blank
+        self._heard, self._blank = heard, 0 if ctc_tokenizer is None else ctc_tokenizer.blank
         self._token_bonus, self._margin = token_bonus, margin
         self._unheard_token_bonus, self._unheard_margin = unheard_token_bonus, unheard_margin
         hotwords = tuple(hotwords)
         spoken = [_sayable(phrase) for phrase, _ in hotwords]
         # Empty for what the CTC head's alphabet cannot say.
-        self._pieces = [ctc_tokenizer.encode(text) if text else [] for text in spoken]
+        self._pieces = [ctc_tokenizer.encode(text) if text and ctc_tokenizer is not None else [] for text in spoken]
         self._ctc_bonuses = [ctc_token_bonus * weight for _, weight in hotwords]
-        self._ctc_continues = frozenset(range(ctc_tokenizer.blank)) - ctc_tokenizer.word_starts
+        word_starts: frozenset[int] = frozenset() if ctc_tokenizer is None else ctc_tokenizer.word_starts
+        self._ctc_continues = frozenset(range(self._blank)) - word_starts
         self._spellings = [_token_bonuses(phrase, weight, tokenizer) for phrase, weight in hotwords]
         texts = [token.decode("utf-8", errors="ignore") for token in tokenizer.token_bytes]
         # The second part of a character is no word's beginning either.

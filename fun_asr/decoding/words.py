@@ -18,7 +18,16 @@ from fun_asr.decoding.alignment import Alignment, align
 from fun_asr.text.spoken import spoken_form
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 
-__all__ = ["AlignedWord", "WrittenWord", "retime", "time_words", "written_words"]
+__all__ = [
+    "HOP",
+    "AlignedWord",
+    "WrittenWord",
+    "levels_of",
+    "quiet_stretch",
+    "retime",
+    "time_words",
+    "written_words",
+]
 
 HOP = SAMPLE_RATE // 100  # samples between two levels
 # By bin/bench-alignment on synthesised words: the first spike comes this long after a word's start,
@@ -132,7 +141,7 @@ def _timed(
         (int(alignment.starts[firsts[i]]) * hops_per_frame, int(alignment.ends[firsts[i + 1] - 1]) * hops_per_frame)
         for i in said
     ]
-    edges_of = dict(zip(said, _word_edges(spikes, _levels(samples)), strict=True))
+    edges_of = dict(zip(said, _word_edges(spikes, levels_of(samples)), strict=True))
     timed = []
     here = 0
     for i, word in enumerate(words):
@@ -144,7 +153,7 @@ def _timed(
     return timed
 
 
-def _levels(samples: Samples) -> Levels:
+def levels_of(samples: Samples) -> Levels:
     """Level in dB of every 10 ms, the last part of one included, smoothed over three."""
     padded = np.pad(samples, (0, -len(samples) % HOP)).reshape(-1, HOP)
     power = np.einsum("ij,ij->i", padded, padded, dtype=np.float64) / HOP
@@ -159,7 +168,7 @@ def _word_edges(spikes: Sequence[tuple[int, int]], levels: Levels) -> list[tuple
     starts, ends = [0] * len(spikes), [0] * len(spikes)
     for i, (low, high) in enumerate(_gaps(spikes, len(levels))):
         first, last = i == 0, i == len(spikes)
-        pause = _pause(levels, max(0, low - 2), min(high + 4, len(levels)), min(loudest[max(0, i - 1) : i + 1]))
+        pause = quiet_stretch(levels, max(0, low - 2), min(high + 4, len(levels)), min(loudest[max(0, i - 1) : i + 1]))
         if pause is None:
             # Half-way where the spikes are closer to each other than a first spike is to its word's start.
             boundary = min(low + LAST_TAIL, high) if last else max(high - ONSET, 0 if first else (low + high) // 2)
@@ -180,7 +189,7 @@ def _gaps(spikes: Sequence[tuple[int, int]], hops: int) -> Iterator[tuple[int, i
     yield before, max(hops, before)
 
 
-def _pause(levels: Levels, low: int, high: int, loud: float) -> tuple[int, int] | None:
+def quiet_stretch(levels: Levels, low: int, high: int, loud: float) -> tuple[int, int] | None:
     """The longest quiet stretch of some hops beside words as loud as `loud` dB; None where there is none."""
     part = levels[low:high]
     if len(part) < PAUSE:

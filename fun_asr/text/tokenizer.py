@@ -30,6 +30,9 @@ class Tokenizer:
         except Exception as error:  # the library raises bare Exception
             raise CheckpointError(f"{path}: no tokenizer ({error})") from None
         self._path = path
+        self._find_specials()
+
+    def _find_specials(self) -> None:
         self.sot = self._special("<|startoftranscript|>")
         self.eot = self._special("<|endoftext|>")
         self.transcribe = self._special("<|transcribe|>")

@@ -9,13 +9,13 @@ import pytest
 import torch
 from transformers import WhisperConfig, WhisperForConditionalGeneration
 
-from fun_asr.convert.ctranslate2 import read_variables
 from fun_asr.convert.whisper import load_ctranslate2
 from fun_asr.errors import CheckpointError
 from fun_asr.layers.decoder import DecoderConfig
 from fun_asr.layers.encoder import EncoderConfig
 from fun_asr.models.fun_asr.config import CTCConfig, ModelConfig
 from fun_asr.models.fun_asr.network import FunASR
+from fun_asr.weights.ctranslate2 import read_variables
 
 SMALL = ModelConfig(
     encoder=EncoderConfig(dim=64, num_layers=2, num_heads=4, ffn_dim=128, conv_dim=32, max_frames=100),

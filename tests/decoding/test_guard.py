@@ -6,11 +6,15 @@ import torch
 
 from fun_asr.decoding.generate import Hypothesis
 from fun_asr.decoding.guard import (
+    compression_ratio,
     cut_loops,
     has_speech,
+    is_repetitive,
     is_silent,
     is_sure,
     may_be_speech,
+    repeated_end,
+    said_once,
     supported_words,
     without_loops,
 )
@@ -148,3 +152,43 @@ def test_quiet_evidence_of_ctc_counts_only_where_the_detector_is_sure() -> None:
     assert is_sure(-0.3, looped=False)
     assert not is_sure(-0.3, looped=True)
     assert not is_sure(-1.5, looped=False)
+
+
+@pytest.mark.parametrize(
+    ("text", "copied"),
+    [
+        ("and so it goes on and so it goes on", 5),
+        ("first of all and so it goes on and so it goes on", 5),
+        ("no no no no", 0),  # a copy of two words
+        ("one two three one two three", 0),
+        ("one two three four one two three five", 0),
+        ("one two three four one two three four and", 0),  # goes on
+        ("", 0),
+    ],
+)
+def test_a_sentence_and_its_copy_are_found_at_the_end(text: str, copied: int) -> None:
+    assert repeated_end(text.split()) == copied
+
+
+def test_what_is_said_again_takes_nearly_as_long() -> None:
+    assert not said_once(3.0, 2.6)
+    assert not said_once(2.6, 3.0)
+    assert said_once(3.0, 0.4)
+    assert said_once(0.1, 3.0)
+
+
+def test_repetitive_text_is_shorter_than_speech_to_zlib() -> None:
+    speech = "He opened the door of the carriage, and a tall man stepped out into the rain without a word."
+    assert 1.0 < compression_ratio(speech) < 2.4
+    assert not is_repetitive(speech)
+    assert is_repetitive("and then he said that she said and then he said that " * 6)
+    assert compression_ratio("") == 1.0
+
+
+def test_a_repetitive_text_without_a_loop_is_decoded_again() -> None:
+    first = Hypothesis([1, 2, 3], -1.0, "en", None, [-1.0] * 3)
+    second = Hypothesis([4, 5], -1.0, "en", None, [-1.0] * 2)
+    found, looped = without_loops([first, first], lambda places: [second], lambda tokens: False)
+    assert (found, looped) == ([first, first], [False, False])
+    found, looped = without_loops([first], lambda places: [second], lambda tokens: tokens == [1, 2, 3])
+    assert (found, looped) == ([second], [True])

@@ -31,6 +31,8 @@ _DECODER_PARTS = {
     "norms": ("norm.",),
 }
 
+_COUNTED = (ComputeType.FLOAT32, ComputeType.BFLOAT16, ComputeType.INT8)  # float16 takes what bfloat16 takes
+
 
 @dataclass(frozen=True)
 class ParameterCount:
@@ -109,7 +111,7 @@ def describe(config: ModelConfig, *, tokens_per_second: float, segment_seconds: 
             part: Flops(count.total / segment_seconds, count.attention / segment_seconds)
             for part, count in flops.items()
         },
-        decode_bytes={kind.value: count_decode_bytes(network, kind) for kind in ComputeType},
+        decode_bytes={kind.value: count_decode_bytes(network, kind) for kind in _COUNTED},
     )
 
 

@@ -83,8 +83,7 @@ def load_network(directory: Path, device: torch.device, compute_type: ComputeTyp
         narrow = torch.bfloat16 if bfloat16_is_fast(device) else None
         model = _int8_network(config, stored, str(directory), narrow)
     else:
-        dtype = torch.bfloat16 if compute_type is ComputeType.BFLOAT16 else torch.float32
-        model = build_model(config, dequantize(stored, dtype), str(directory)).to(device)
+        model = build_model(config, dequantize(stored, compute_type.dtype), str(directory)).to(device)
     pack_linears(model)
     return model.eval()
 

@@ -1,0 +1,184 @@
+"""Where the tokens of a text lie in time, by the decoder's cross-attention and dynamic time warping.
+
+Some heads look, at each token, at the frames in which it is said (Radford et al. 2022 publish which). Their weights are
+standardised over the tokens, smoothed by a median over the frames, and averaged; the path through them that goes on in
+time with every token is the one of the highest sum (dynamic time warping, Sakoe & Chiba 1978).
+
+Shapes: B utterances, S tokens read, L encoder frames (20 ms), A heads, N text tokens.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fun_asr.decoding.words import HOP, levels_of, quiet_stretch
+from fun_asr.layers.attention import CrossAttention
+from fun_asr.layers.decoder import Decoder
+
+__all__ = ["attention_weights", "token_frames", "warp", "without_pauses"]
+
+MEDIAN_WIDTH = 7  # frames
+
+Costs = npt.NDArray[np.float32]
+
+
+@torch.inference_mode()
+def attention_weights(
+    decoder: Decoder,
+    tokens_BS: Tensor,
+    encoded: Tensor,
+    encoded_mask: Tensor | None,
+    heads: Sequence[tuple[int, int]],
+) -> Tensor:
+    """Where some heads of the cross-attention look while the decoder reads whole sequences.
+
+    Arguments:
+        decoder: float or int8.
+        tokens_BS: prompt, text and end, int64 `[B, S]`.
+        encoded: the encoder's output `[B, L, D]`.
+        encoded_mask: True for its valid frames, `[B, L]`; None when all are.
+        heads: layer and head of each, at least one.
+
+    Returns:
+        the weights `[B, A, S, L]` float32, the heads in the order of their layers.
+    """
+    of_layer: dict[int, list[int]] = defaultdict(list)
+    for layer, head in heads:
+        of_layer[layer].append(head)
+    found: dict[int, Tensor] = {}
+
+    def look(layer: int, attention: CrossAttention, args: tuple[Any, ...]) -> None:
+        x, keys = args[0], args[1]
+        B, S, D = x.shape
+        q = attention.q(x).view(B, S, attention.num_heads, -1).transpose(1, 2)[:, of_layer[layer]]
+        scores = (q.to(keys.dtype) @ keys[:, of_layer[layer]].transpose(2, 3)).float()
+        scores = scores * (D // attention.num_heads) ** -0.5
+        if encoded_mask is not None:
+            scores = scores.masked_fill(~encoded_mask[:, None, None], -torch.inf)
+        found[layer] = scores.softmax(dim=-1)
+
+    handles = []
+    try:
+        for layer in of_layer:
+            attention = decoder.blocks[layer].get_submodule("cross_attention")
+            handles.append(attention.register_forward_pre_hook(partial(look, layer)))
+        decoder(tokens_BS, encoded, encoded_mask)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.cat([found[layer] for layer in sorted(found)], dim=1)
+
+
+def token_frames(weights: Tensor, prompt: int, tokens: int, frames: int) -> npt.NDArray[np.int64]:
+    """The frames of one text's tokens.
+
+    Arguments:
+        weights: `[A, S, L]` of one utterance.
+        prompt: tokens read before the text.
+        tokens: of the text, N.
+        frames: with sound, of the L.
+
+    Returns:
+        first frames of the tokens, and of what follows the last one, int64 `[N + 1]`: token i lies in the frames from
+        the i-th on to the next.
+    """
+    used = weights[:, : prompt + tokens + 1, : max(1, frames)]
+    used = used / used.sum(dim=-1, keepdim=True).clamp(min=1e-8)
+    mean = used.mean(dim=-2, keepdim=True)
+    spread = used.std(dim=-2, keepdim=True, unbiased=False).clamp(min=1e-8)
+    smooth = _median((used - mean) / spread, MEDIAN_WIDTH)
+    # What is read last before a token predicts it: the prompt's last token the first one, the last token the end.
+    matrix = smooth.mean(dim=0)[prompt - 1 : prompt + tokens]
+    token_of, frame_of = warp(-matrix.double().cpu().numpy())
+    first = np.searchsorted(token_of, np.arange(tokens + 1))
+    starts: npt.NDArray[np.int64] = frame_of[first]
+    return starts
+
+
+def _median(x: Tensor, width: int) -> Tensor:
+    """The median of every `width` values along the last axis, whose ends are mirrored."""
+    half = width // 2
+    if x.shape[-1] <= half:
+        return x
+    padded = F.pad(x, (half, half), mode="reflect")
+    return padded.unfold(-1, width, 1).median(dim=-1).values
+
+
+def warp(costs: npt.NDArray[np.floating]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The path of the least sum through a matrix, from its first corner to its last, that never goes back.
+
+    Arguments:
+        costs: `[N, L]`, at least one each.
+
+    Returns:
+        row and column of every step, int64 `[steps]` each.
+    """
+    N, L = costs.shape
+    # Along the diagonals: the cells of one only depend on the two before. Row i of diagonal d is the cell (i, d - i).
+    before = np.full(N + 1, np.inf)
+    last = np.full(N + 1, np.inf)
+    came = np.zeros((N + L - 1, N), np.uint8)  # 0 from the diagonal, 1 from the row above, 2 from the left
+    rows = np.arange(N)
+    for d in range(N + L - 1):
+        low, high = max(0, d - L + 1), min(N, d + 1)
+        here = rows[low:high]
+        # Shifted by one, so that place 0 stands for the row above the first.
+        diagonal, above, left = before[low:high], last[low:high], last[low + 1 : high + 1]
+        if d == 0:
+            diagonal = np.zeros(1)
+        choice = np.where(
+            (diagonal < above) & (diagonal < left), 0, np.where((above < diagonal) & (above < left), 1, 2)
+        )
+        came[d, low:high] = choice
+        best = np.choose(choice, (diagonal, above, left))
+        current = np.full(N + 1, np.inf)
+        current[low + 1 : high + 1] = costs[here, d - here] + best
+        before, last = last, current
+    row, column = N - 1, L - 1
+    path = [(row, column)]
+    while row or column:
+        step = int(came[row + column, row])
+        row -= step != 2
+        column -= step != 1
+        path.append((row, column))
+    steps = np.array(path[::-1], np.int64)
+    return steps[:, 0], steps[:, 1]
+
+
+def without_pauses(edges: Sequence[int], samples: npt.NDArray[np.float32]) -> list[tuple[int, int]]:
+    """The words between edges, less the pauses between them: attention goes straight from one word to the next.
+
+    Arguments:
+        edges: where each word starts and the last one ends, in samples, ascending.
+        samples: of the segment, float32 `[samples]`.
+
+    Returns:
+        first sample of each word, and one past its last.
+    """
+    levels = levels_of(samples)
+    hops = [min(edge // HOP, len(levels)) for edge in edges]
+    starts, ends = list(edges[:-1]), list(edges[1:])
+    loudest = [float(levels[a : max(b, a + 1)].max(initial=-100.0)) for a, b in pairwise(hops)]
+    for i in range(len(edges)):
+        first, last = i == 0, i == len(edges) - 1
+        # The warping may put the edge anywhere in the pause; it never puts it beyond the middle of a word.
+        low = 0 if first else (hops[i - 1] + hops[i]) // 2
+        high = len(levels) if last else -(-(hops[i] + hops[i + 1]) // 2)
+        pause = quiet_stretch(levels, low, high, min(loudest[max(0, i - 1) : i + 1])) if high > low else None
+        if pause is None:
+            continue
+        if not first:
+            ends[i - 1] = max(starts[i - 1], pause[0] * HOP)
+        if not last:
+            starts[i] = min(max(pause[1] * HOP, ends[i - 1] if i else 0), len(samples))
+    return [(start, max(start, end)) for start, end in zip(starts, ends, strict=True)]

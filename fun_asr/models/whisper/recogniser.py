@@ -1,0 +1,324 @@
+"""From a batch of segments to what is written of each, by Whisper: encode, decode, guard, find word times, format.
+
+Without a CTC head, what keeps invented text out is the probability that nobody speaks, the text itself where it repeats
+itself, and the cross-attention, which tells whether a sentence that is written twice was said twice.
+
+Shapes: B segments, L encoder frames (20 ms), D width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.prefetch import AudioSegment
+from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
+from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, is_repetitive, without_loops
+from fun_asr.decoding.hotwords import Hotwords
+from fun_asr.decoding.words import written_words
+from fun_asr.drafts import Draft
+from fun_asr.errors import ConfigError
+from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.models.protocol import RecognisedSegment
+from fun_asr.models.whisper.checkpoint import open_checkpoint
+from fun_asr.models.whisper.config import Generation
+from fun_asr.models.whisper.features import padded_log_mel
+from fun_asr.models.whisper.load import load_network
+from fun_asr.models.whisper.network import Whisper
+from fun_asr.models.whisper.times import Encoded, TextTimes, timed_words, unrepeated
+from fun_asr.models.whisper.tokenizer import WhisperPrompts, WhisperTokenizer
+from fun_asr.options import ModelOptions, Task, TranscriptionOptions
+from fun_asr.text.hotwords import Hotword
+from fun_asr.transcript import ModelInfo, Word
+from fun_asr.weights.load import describe_network
+from fun_asr.weights.precision import resolve_compute_type, resolve_device
+
+__all__ = ["WhisperRecogniser", "load"]
+
+FAMILY = "whisper"
+BEAM_MARGIN = 2.0  # nats, as for the bundled model
+# As in Whisper: nobody speaks where both the model says so and its text is unlikely.
+NO_SPEECH = 0.6
+UNLIKELY = -1.0
+TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def load(options: ModelOptions) -> WhisperRecogniser:
+    """Load a published Whisper model.
+
+    Arguments:
+        options: whose directory is what `fun_asr.models.whisper.checkpoint.open_checkpoint` takes.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged.
+        ConfigError: for a device or compute type that is not available.
+    """
+    assert options.directory is not None
+    device = resolve_device(options.device)
+    compute_type = resolve_compute_type(options.compute_type, device)
+    checkpoint = open_checkpoint(Path(options.directory))
+    config, generation = checkpoint.config, checkpoint.generation
+    tokenizer = WhisperTokenizer(
+        checkpoint.folder,
+        vocab_size=config.vocab_size,
+        multilingual=config.multilingual if generation.multilingual is None else generation.multilingual,
+    )
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return WhisperRecogniser(load_network(checkpoint, device, compute_type), tokenizer, generation, device)
+
+
+class WhisperRecogniser:
+    """Recognises the segments of one batch at a time, and keeps nothing of them.
+
+    Arguments:
+        network: the model.
+        tokenizer: its.
+        generation: what is published of its search.
+        device: the network's.
+    """
+
+    def __init__(
+        self, network: Whisper, tokenizer: WhisperTokenizer, generation: Generation, device: torch.device
+    ) -> None:
+        self._network = network
+        self._tokenizer = tokenizer
+        self._device = device
+        self._heads = generation.alignment_heads or network.config.later_heads
+        suppress, first = generation.suppress, generation.suppress_first
+        self._search = GenerateOptions(
+            suppress=tokenizer.no_speech_signs if suppress is None else suppress,
+            suppress_first=tokenizer.blanks if first is None else first,
+            no_speech=tokenizer.no_speech,
+        )
+        # Of the last call: a list of thousands takes a second to spell, and most callers have one list.
+        self._known_hotwords: tuple[tuple[Hotword, ...], Hotwords] | None = None
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is and what it computes with on this machine."""
+        return describe_network(self._network, FAMILY)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that it knows."""
+        return tuple(self._tokenizer.languages) if self._tokenizer.multilingual else ("en",)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it can write of them."""
+        translates = self._tokenizer.multilingual and self._tokenizer.translate is not None
+        return ("transcribe", "translate") if translates else ("transcribe",)
+
+    @property
+    def segment_seconds(self) -> float:
+        """The window that every segment is padded to."""
+        return self._network.config.max_frames / ENCODER_FRAMES_PER_SECOND
+
+    def prepare(self, options: TranscriptionOptions) -> None:
+        """Find out before the first segment whether the options can be used with this model.
+
+        Raises:
+            ConfigError: for a language, task or way of decoding that it does not have, or a hotword that it cannot
+                write.
+        """
+        if options.decoding != "generate":
+            raise ConfigError(f"decoding {options.decoding}: a Whisper model has no CTC head")
+        if options.task not in self.tasks:
+            raise ConfigError(f"task {options.task}: this model knows English only")
+        if options.language is not None and options.language not in self.languages:
+            known = ", ".join(self.languages)
+            raise ConfigError(f"language {options.language!r} is unknown to the model; it has {known}")
+        if options.initial_prompt and self._tokenizer.previous is None:
+            raise ConfigError("initial_prompt: the model's vocabulary has no token for what came before")
+        self._hotwords(options)
+
+    @torch.inference_mode()
+    def recognise(
+        self, segments: Sequence[AudioSegment], languages: Sequence[str | None], options: TranscriptionOptions
+    ) -> list[RecognisedSegment]:
+        """Recognise segments, in one run of the decoder.
+
+        Arguments:
+            segments: at least one, each with samples and none longer than `segment_seconds`.
+            languages: the code of each; None detects it.
+            options: how; their language does not count.
+
+        Returns:
+            what was recognised of each segment, in their order; no text where nobody seems to speak.
+        """
+        prompts = self._tokenizer.prompts(options.task, options.initial_prompt, self._network.config.max_tokens)
+        if not self._tokenizer.multilingual:
+            languages = ["en"] * len(segments)
+        encoded = self._encode(segments)
+        search = replace(self._search, beam_size=options.beam_size, margin=BEAM_MARGIN)
+        hotwords = self._hotwords(options)
+        if hotwords is not None:
+            search = replace(search, hotwords=[hotwords.decoder_tree(None)] * len(segments))
+        hypotheses = self._decode(encoded, range(len(segments)), prompts, languages, search)
+        spoken = [known or found.language for known, found in zip(languages, hypotheses, strict=True)]
+        if options.temperature_fallback:
+            self._try_again(hypotheses, encoded, prompts, spoken, search)
+        times = TextTimes(self._network.decoder, self._tokenizer, encoded, self._heads, prompts, spoken)
+        looped = self._without_loops(hypotheses, encoded, prompts, spoken, search, times, options)
+        heard = [bool(found.tokens) and not (options.guard and self._nobody_speaks(found)) for found in hypotheses]
+        wanted = [b for b in range(len(segments)) if heard[b] and options.word_times]
+        starts = dict(zip(wanted, times.of(wanted, [hypotheses[b].tokens for b in wanted]), strict=True))
+        # The opening of a retry knows the language only because it was told.
+        probabilities = [found.language_probability for found in hypotheses]
+        written_in = ["en" if options.task == "translate" else language for language in spoken]
+        return [
+            self._finished(
+                segment,
+                hypotheses[b],
+                language=spoken[b],
+                probability=probabilities[b],
+                written_in=written_in[b],
+                starts=starts.get(b),
+                looped=looped[b],
+                options=options,
+            )
+            if heard[b]
+            else RecognisedSegment(language=languages[b], looped=looped[b])
+            for b, segment in enumerate(segments)
+        ]
+
+    def _encode(self, segments: Sequence[AudioSegment]) -> Encoded:
+        # On the CPU one by one: they are all of the full length, and the caches hold no more.
+        at_once = 1 if self._device.type == "cpu" else len(segments)
+        config = self._network.config
+        rows = []
+        for start in range(0, len(segments), at_once):
+            samples = [segment.samples for segment in segments[start : start + at_once]]
+            features = padded_log_mel(samples, n_mels=config.n_mels, frames=2 * config.max_frames, device=self._device)
+            lengths_B = torch.full((len(samples),), features.shape[-1], device=self._device)
+            rows.append(self._network.encode(features, lengths_B))
+        return Encoded(torch.cat(rows), [len(segment.samples) for segment in segments])
+
+    def _decode(
+        self,
+        encoded: Encoded,
+        places: Sequence[int],
+        prompts: WhisperPrompts,
+        languages: Sequence[str | None],
+        search: GenerateOptions,
+    ) -> list[Hypothesis]:
+        """Hypotheses of the segments in `places`."""
+        frames = encoded.rows(places)
+        lengths_B = torch.full((len(places),), frames.shape[1], device=self._device)
+        return generate(
+            self._network.decoder,
+            frames,
+            lengths_B,
+            prompts,
+            [languages[place] for place in places],
+            search,
+            seconds=[encoded.samples[place] / SAMPLE_RATE for place in places],
+        )
+
+    def _nobody_speaks(self, found: Hypothesis) -> bool:
+        return found.no_speech is not None and found.no_speech > NO_SPEECH and found.score < UNLIKELY
+
+    def _is_repetitive(self, tokens: Sequence[int]) -> bool:
+        return is_repetitive(self._tokenizer.decode(tokens))
+
+    def _try_again(
+        self,
+        hypotheses: list[Hypothesis],
+        encoded: Encoded,
+        prompts: WhisperPrompts,
+        spoken: Sequence[str],
+        search: GenerateOptions,
+    ) -> None:
+        """Replace unlikely and repetitive hypotheses by ones drawn at random, as Whisper does."""
+        failed = list(range(len(hypotheses)))
+        for temperature in TEMPERATURES:
+            failed = [
+                b
+                for b in failed
+                if (hypotheses[b].score < UNLIKELY or self._is_repetitive(hypotheses[b].tokens))
+                and not self._nobody_speaks(hypotheses[b])
+            ]
+            if not failed:
+                return
+            drawn = replace(search, beam_size=1, temperature=temperature, hotwords=None)
+            for b, again in zip(failed, self._decode(encoded, failed, prompts, spoken, drawn), strict=True):
+                hypotheses[b] = replace(again, language_probability=hypotheses[b].language_probability)
+
+    def _without_loops(
+        self,
+        hypotheses: list[Hypothesis],
+        encoded: Encoded,
+        prompts: WhisperPrompts,
+        spoken: Sequence[str],
+        search: GenerateOptions,
+        times: TextTimes,
+        options: TranscriptionOptions,
+    ) -> list[bool]:
+        """Replace hypotheses that repeat what was said once; returns which did."""
+        if not options.guard:
+            return [cut_loops(found.tokens)[1] for found in hypotheses]
+        again = replace(search, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM, hotwords=None)
+        found, looped = without_loops(
+            hypotheses, lambda places: self._decode(encoded, places, prompts, spoken, again), self._is_repetitive
+        )
+        for b, (tokens, before) in enumerate(zip(unrepeated(found, times), hypotheses, strict=True)):
+            kept = found[b] if tokens is None else found[b].first(tokens)
+            looped[b] = looped[b] or tokens is not None
+            hypotheses[b] = replace(kept, language_probability=before.language_probability)
+        return looped
+
+    def _finished(
+        self,
+        segment: AudioSegment,
+        found: Hypothesis,
+        *,
+        language: str,
+        probability: float | None,
+        written_in: str,
+        starts: Sequence[int] | None,
+        looped: bool,
+        options: TranscriptionOptions,
+    ) -> RecognisedSegment:
+        words = written_words(self._tokenizer, found.tokens, found.log_probs)
+        draft = Draft(words, score=found.score, language=language, language_probability=probability, looped=looped)
+        if starts is not None:
+            draft = dataclasses.replace(draft, timed=timed_words(self._tokenizer, found, starts, segment.samples))
+        written = draft.formatted(written_in, None, itn=options.itn)
+        return RecognisedSegment(
+            language=language,
+            language_probability=probability,
+            text=written.text,
+            spoken=draft.text,
+            score=found.score,
+            words=_words(written, segment.span.start),
+            word_times=starts is not None,
+            looped=looped,
+        )
+
+    def _hotwords(self, options: TranscriptionOptions) -> Hotwords | None:
+        if not options.hotwords:
+            return None
+        if self._known_hotwords is None or self._known_hotwords[0] != options.hotwords:
+            self._known_hotwords = (options.hotwords, Hotwords(options.hotwords, self._tokenizer, None))
+        return self._known_hotwords[1]
+
+
+def _words(draft: Draft, start: int) -> tuple[Word, ...]:
+    """A draft's words with times in seconds, for a segment that starts at sample `start`."""
+    return tuple(
+        Word(
+            text=word.text,
+            start=(start + word.start) / SAMPLE_RATE,
+            end=(start + word.end) / SAMPLE_RATE,
+            # The mean probability of its tokens; none was measured against what was said, as the bundled model's is.
+            confidence=float(Tensor(word.log_probs).exp().mean()) if word.log_probs else None,
+        )
+        for word in draft.timed or ()
+    )

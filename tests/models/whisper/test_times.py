@@ -1,0 +1,73 @@
+"""What is written twice and said once is cut; where it was said twice, or nothing repeats, texts stay."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import WhisperForConditionalGeneration
+
+from fun_asr.decoding.generate import Hypothesis
+from fun_asr.models.whisper.recogniser import WhisperRecogniser, load
+from fun_asr.models.whisper.times import timed_words, unrepeated
+from fun_asr.models.whisper.tokenizer import WhisperTokenizer
+from fun_asr.options import ModelOptions
+from tests.models.whisper.conftest import LETTERS, save_transformers
+
+SENTENCE = "and so it goes"
+
+
+@pytest.fixture(scope="module")
+def recogniser(whisper: WhisperForConditionalGeneration, tmp_path_factory: pytest.TempPathFactory) -> WhisperRecogniser:
+    directory: Path = save_transformers(whisper, tmp_path_factory.mktemp("whisper"))
+    return load(ModelOptions(directory=directory, device="cpu", compute_type="float32"))
+
+
+def hypothesis(text: str) -> Hypothesis:
+    tokens = [LETTERS["Ġ" if letter == " " else letter] for letter in f" {text}"]
+    return Hypothesis(tokens, -0.2, "en", None, [-0.2] * len(tokens))
+
+
+class Times:
+    """Tokens at given rates: those of the copy follow each other faster or slower than the ones before."""
+
+    def __init__(self, tokenizer: WhisperTokenizer, copy_rate: float) -> None:
+        self.tokenizer, self._copy_rate, self.asked = tokenizer, copy_rate, 0
+
+    def of(self, places: list[int], texts: list[list[int]]) -> list[list[int]]:
+        self.asked += len(places)
+        found = []
+        for text in texts:
+            half = len(text) // 2
+            before = [10 * i for i in range(half)]
+            found.append([*before, *(int(10 * half + 10 * self._copy_rate * i) for i in range(len(text) - half + 1))])
+        return found
+
+
+@pytest.mark.parametrize(("copy_rate", "cut"), [(0.1, True), (4.0, True), (0.8, False), (1.3, False)])
+def test_a_copy_stays_only_where_it_was_said(recogniser: WhisperRecogniser, copy_rate: float, cut: bool) -> None:
+    doubled = hypothesis(f"{SENTENCE} {SENTENCE}")
+    times = Times(recogniser._tokenizer, copy_rate)
+    (kept,) = unrepeated([doubled], times)
+    if cut:
+        assert kept is not None
+        assert recogniser._tokenizer.decode(doubled.first(kept).tokens) == SENTENCE
+        assert len(doubled.first(kept).log_probs) == kept
+    else:
+        assert kept is None
+
+
+def test_texts_without_a_copy_cost_nothing(recogniser: WhisperRecogniser) -> None:
+    times = Times(recogniser._tokenizer, 0.1)
+    assert unrepeated([hypothesis(SENTENCE), hypothesis("no no")], times) == [None, None]
+    assert times.asked == 0
+
+
+def test_words_follow_their_tokens(recogniser: WhisperRecogniser) -> None:
+    found = hypothesis("go on")
+    samples = (0.3 * np.sin(np.arange(32_000) * 0.3)).astype(np.float32)
+    words = timed_words(recogniser._tokenizer, found, [0, 10, 20, 40, 60, 80, 100], samples)
+    assert [(word.text, word.start, word.end) for word in words] == [
+        ("go", 3 * 320, 43 * 320),
+        ("on", 43 * 320, 32_000),
+    ]
+    assert words[0].log_probs == (-0.2,) * 3
