@@ -14,11 +14,12 @@ from typing import Literal, get_args
 from fun_asr.errors import ConfigError
 from fun_asr.text.hotwords import Hotword
 
-__all__ = ["DEFAULT_BEAM_SIZE", "Decoding", "ModelOptions", "TranscriptionOptions"]
+__all__ = ["DEFAULT_BEAM_SIZE", "Decoding", "ModelOptions", "Task", "TranscriptionOptions"]
 
 DEFAULT_BEAM_SIZE = 3  # by bin/benchmark: a sixth fewer errors than greedy search on Common Voice, little slower
 
 Decoding = Literal["generate", "ctc"]
+Task = Literal["transcribe", "translate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,7 @@ class ModelOptions:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     compute_type: str = "auto"
-    """auto, float32, bfloat16 or int8 (CPU only)."""
+    """auto, float32, bfloat16, float16 (GPU only) or int8 (CPU only)."""
     threads: int = 0
     """CPU threads of the network, for the whole process; 0 leaves torch's own number."""
 

@@ -14,7 +14,13 @@ class ComputeType(StrEnum):
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
     INT8 = "int8"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters that are no int8 matrices."""
+        return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.value, torch.float32)
 
 
 def bfloat16_is_fast(device: torch.device) -> bool:
@@ -56,14 +62,17 @@ def resolve_compute_type(name: str, device: torch.device) -> ComputeType:
     """The arithmetic of a name; "auto" is int8 on a CPU without AMX, else bfloat16 where the device multiplies it.
 
     Raises:
-        ConfigError: when the name is unknown.
+        ConfigError: when the name is unknown, or the device does not have it.
     """
     if name == "auto":
         if device.type == "cpu" and not _has_amx():
             return ComputeType.INT8
         return ComputeType.BFLOAT16 if bfloat16_is_fast(device) else ComputeType.FLOAT32
     try:
-        return ComputeType(name)
+        kind = ComputeType(name)
     except ValueError:
         choices = ", ".join(kind.value for kind in ComputeType)
         raise ConfigError(f"compute type {name!r} is unknown; use auto, {choices}") from None
+    if kind is ComputeType.FLOAT16 and device.type == "cpu":
+        raise ConfigError("compute type float16 runs on a GPU only; use bfloat16 or float32 on the CPU")
+    return kind

@@ -1,0 +1,78 @@
+"""What a family of models offers to whoever transcribes recordings: segments in, what was said in them out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from fun_asr.audio.prefetch import AudioSegment
+from fun_asr.options import Task, TranscriptionOptions
+from fun_asr.transcript import ModelInfo, Word
+
+__all__ = ["RecognisedSegment", "SegmentRecogniser"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognisedSegment:
+    """What was recognised of one segment."""
+
+    language: str | None = None
+    """Code, given or detected; None where it was neither."""
+    language_probability: float | None = None
+    """None where the language was given or not detected."""
+    text: str = ""
+    """As it is written; empty where nobody speaks."""
+    spoken: str = ""
+    """The same before punctuation and inverse text normalization."""
+    score: float | None = None
+    """Mean log-probability of the hypothesis; None without text."""
+    words: tuple[Word, ...] = ()
+    """Their times count from the start of the recording."""
+    word_times: bool = False
+    """Whether its words have times."""
+    looped: bool = False
+    """Whether the decoder got caught in a loop."""
+    cut_words: int = 0
+    """Words left out because CTC does not hear them."""
+
+
+class SegmentRecogniser(Protocol):
+    """A loaded model; it keeps nothing of the segments."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is and what it computes with on this machine."""
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that it knows."""
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it can write of them."""
+
+    @property
+    def segment_seconds(self) -> float:
+        """The longest segment that it takes."""
+
+    def prepare(self, options: TranscriptionOptions) -> None:
+        """Find out before the first segment whether the options can be used with this model.
+
+        Raises:
+            ConfigError: when one cannot.
+        """
+
+    def recognise(
+        self, segments: Sequence[AudioSegment], languages: Sequence[str | None], options: TranscriptionOptions
+    ) -> list[RecognisedSegment]:
+        """Recognise segments, at least one, each with samples and none longer than `segment_seconds`.
+
+        Arguments:
+            segments: what to recognise.
+            languages: the code of each; None detects it.
+            options: how; their language does not count.
+
+        Returns:
+            what was recognised of each segment, in their order.
+        """

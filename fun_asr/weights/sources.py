@@ -1,0 +1,139 @@
+"""Published weights on disk, read a tensor at a time: safetensors of transformers, PyTorch's `.pt`.
+
+What a file says of its tensors is checked against the file's length before anything is allocated for them, and nothing
+in a file is executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fun_asr.errors import CheckpointError
+
+__all__ = ["WeightSource", "open_safetensors", "open_torch", "read_json"]
+
+INDEX_FILE = "model.safetensors.index.json"
+SINGLE_FILE = "model.safetensors"
+LARGEST_JSON = 64 * 2**20  # bytes: of the files about a model, none of the published ones has more than a few
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """Stored tensors by their published names."""
+
+    where: Path
+    """The file or folder, for messages."""
+    shapes: Mapping[str, tuple[int, ...]]
+    read: Callable[[str], Tensor]
+    """A tensor's values, in the floating-point type in which they are stored."""
+    read_integers: Callable[[str], tuple[Tensor, Tensor] | None] = lambda _: None
+    """An int8 matrix's integers and the scale of each output channel, None for what is stored otherwise."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object.
+
+    Raises:
+        CheckpointError: when it does not, or cannot be read.
+    """
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise CheckpointError(f"{path}: larger than {LARGEST_JSON >> 20} MiB, no description of a model")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: no valid JSON ({error})") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: not an object with names and values")
+    return values
+
+
+def open_safetensors(directory: Path) -> WeightSource:
+    """The tensors of `model.safetensors`, or of the shards that `model.safetensors.index.json` names.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged, or the index names another tensor or folder.
+    """
+    index = directory / INDEX_FILE
+    if not index.exists():
+        return _safetensors({None: directory / SINGLE_FILE}, directory / SINGLE_FILE)
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError(f"{index}: has no weight_map from tensors to files")
+    for name in sorted(set(places.values())):
+        if name in ("", ".", "..") or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
+            raise CheckpointError(f"{index}: names the file {name!r}, which is not in this folder")
+        if not (directory / name).is_file():
+            raise CheckpointError(f"{index}: names the file {name}, which is missing; download it again")
+    source = _safetensors({tensor: directory / name for tensor, name in places.items()}, directory)
+    missing = next((tensor for tensor in places if tensor not in source.shapes), None)
+    if missing is not None:
+        raise CheckpointError(f"{directory / places[missing]}: has no tensor {missing}, which the index says is there")
+    return source
+
+
+def _safetensors(places: Mapping[str | None, Path], where: Path) -> WeightSource:
+    shards: dict[str, Any] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in dict.fromkeys(places.values()):
+        try:
+            shard: Any = safe_open(path, framework="pt")
+            for name in shard.keys():  # noqa: SIM118  (not a dict)
+                if None in places or places.get(name) == path:
+                    shards[name], shapes[name] = (path, shard), tuple(shard.get_slice(name).get_shape())
+        except FileNotFoundError:
+            raise CheckpointError(f"{path}: No such file") from None
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: damaged or incomplete ({error}); download it again") from None
+
+    def read(name: str) -> Tensor:
+        path, shard = shards[name]
+        try:
+            tensor: Tensor = shard.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: damaged ({error})") from None
+        return _checked_float(tensor, name, path)
+
+    return WeightSource(where, shapes, read)
+
+
+def open_torch(path: Path, key: str) -> tuple[WeightSource, dict[str, Any]]:
+    """The tensors below `key` of a file that `torch.save` wrote, and what else it holds.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, holds anything but tensors and plain values, or nothing at
+            `key`.
+    """
+    try:
+        # Mapped: nothing is read before its use. Only tensors and plain values are accepted, never code.
+        values = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: No such file") from None
+    except Exception as error:  # whatever damaged bytes make of a pickle's instructions
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"{path}: damaged, or no weights saved by PyTorch ({reason})") from None
+    if not isinstance(values, dict) or not isinstance(values.get(key), dict):
+        raise CheckpointError(f"{path}: holds no {key}")
+    tensors = {str(name): tensor for name, tensor in values.pop(key).items() if isinstance(tensor, Tensor)}
+    room = path.stat().st_size
+    for name, tensor in tensors.items():
+        # A view may claim any shape over a few bytes, and would only be laid out when it is used.
+        if tensor.layout is not torch.strided or not tensor.is_contiguous() or tensor.nbytes > room:
+            raise CheckpointError(f"{path}: damaged ({name} is not laid out as it was saved)")
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    return WeightSource(path, shapes, lambda name: _checked_float(tensors[name], name, path)), values
+
+
+def _checked_float(tensor: Tensor, name: str, path: Path) -> Tensor:
+    if not tensor.is_floating_point():
+        raise CheckpointError(f"{path}: {name} is {str(tensor.dtype).removeprefix('torch.')}, not floating point")
+    return tensor
