@@ -54,7 +54,9 @@ def join(parts: Sequence[Sequence[Emission]], starts: Sequence[int], window: int
 def _joined(before: list[Emission], after: list[Emission], start: int, end: int) -> list[Emission]:
     """Tokens of two windows that share the frames from `start` to `end`."""
     middle = (start + end) / 2
-    pause = _pause([token for token in [*before, *after] if token.end > start and token.start < end], start, end)
+    # Near the edges of the overlap one window or the other hears badly.
+    margin = (end - start) // 4
+    pause = _pause([*before, *after], start + margin, end - margin)
     if pause is not None:
         return [t for t in before if t.start < pause] + [t for t in after if t.start >= pause]
     first = next((i for i, token in enumerate(before) if token.start >= start), len(before))
@@ -76,10 +78,12 @@ def _joined(before: list[Emission], after: list[Emission], start: int, end: int)
 
 
 def _pause(tokens: list[Emission], start: int, end: int) -> int | None:
-    """The middle of the longest stretch of the overlap without tokens; None where all are short."""
+    """The middle of the longest stretch between two frames without tokens; None where all are short."""
     best: tuple[int, int] | None = None
     here = start
     for token in sorted(tokens, key=lambda token: token.start):
+        if token.end <= start or token.start >= end:
+            continue
         if token.start - here > (best[1] - best[0] if best else 0):
             best = (here, token.start)
         here = max(here, token.end, token.start + 1)

@@ -149,12 +149,13 @@ class FrameRecogniser(ABC):
             for place in places
         ]
         heard: dict[int, tuple[list[Emission], float]] = {}
-        for run in self._runs([len(piece) for piece in pieces]):
+        # What is shorter than a frame says nothing.
+        for run in self._runs([len(piece) for piece in pieces], self._frame):
             encoded, lengths_B = self.encode([pieces[i] for i in run])
             heard.update(zip(run, self._search(encoded, lengths_B, options), strict=True))
         results, first = [], 0
         for places in starts:
-            parts = [heard[i] for i in range(first, first + len(places))]
+            parts = [heard.get(i, ([], 0.0)) for i in range(first, first + len(places))]
             first += len(places)
             joined = parts[0][0] if len(places) == 1 else join([part for part, _ in parts], places, window)
             results.append((joined, sum(score for _, score in parts) / len(parts)))
@@ -181,12 +182,13 @@ class FrameRecogniser(ABC):
                     rows[b] = aligned_emissions(log_probs, tokens, self._blank)
         return list(zip(rows, scores, strict=True))
 
-    def _runs(self, samples: Sequence[int]) -> list[list[int]]:
-        """Which waves the encoder takes together: all, but on the CPU few of like lengths."""
+    def _runs(self, samples: Sequence[int], least: int) -> list[list[int]]:
+        """Which waves of at least so many samples the encoder takes together: all, but on the CPU few of like lengths."""
+        places = [b for b in range(len(samples)) if samples[b] >= least]
         if self._device.type != "cpu":
-            return [list(range(len(samples)))]
+            return [places] if places else []
         runs: list[list[int]] = []
-        for b in sorted(range(len(samples)), key=lambda b: samples[b]):
+        for b in sorted(places, key=lambda b: samples[b]):
             if runs and (len(runs[-1]) + 1) * samples[b] <= SAMPLES_AT_ONCE_ON_CPU:
                 runs[-1].append(b)
             else:

@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 from fun_asr.models.conformer.config import ConformerConfig
 from fun_asr.weights.assemble import Recipe
+from fun_asr.weights.batch_norm import folded_norm
 
 __all__ = ["from_nemo_name", "published_shapes", "recipes", "unused"]
 
-NORM_EPSILON = 1e-5  # of BatchNorm, in torch and NeMo
 _BLOCK_NORMS = ("norm_feed_forward1", "norm_self_att", "norm_conv", "norm_feed_forward2", "norm_out")
 _NEMO_NAMES = (
     (r"^encoder\.pre_encode\.conv\.", "encoder.subsampling.layers."),
@@ -132,7 +131,7 @@ def recipes(config: ConformerConfig) -> dict[str, Recipe]:
             found[f"{attention}.{part}"] = Recipe((f"{attention}.{part}",))
         same(f"{conv}.expand", f"{conv}.pointwise_conv1", bias=sizes.conv_bias)
         same(f"{conv}.project", f"{conv}.pointwise_conv2", bias=sizes.conv_bias)
-        found.update(folded_norm(conv, sizes.conv_bias))
+        found.update(folded_norm(f"{conv}.depthwise", conv, conv_bias=sizes.conv_bias))
         for part in _BLOCK_NORMS:
             same(f"{block}.{part}", f"{block}.{part}")
     if config.ctc:
@@ -151,25 +150,3 @@ def recipes(config: ConformerConfig) -> dict[str, Recipe]:
                 (f"{lstm}.bias_ih_l{number}", f"{lstm}.bias_hh_l{number}"), lambda parts: parts[0] + parts[1]
             )
     return found
-
-
-def folded_norm(conv: str, conv_bias: bool) -> dict[str, Recipe]:
-    """The depth-wise convolution of the module `conv`, here and there, with its BatchNorm in it."""
-
-    def factor(weight: Tensor, variance: Tensor) -> Tensor:
-        return weight.double() / (variance.double() + NORM_EPSILON).sqrt()
-
-    def kernel(parts: list[Tensor]) -> Tensor:
-        return (parts[0].double() * factor(parts[1], parts[2])[:, None, None]).float()
-
-    def offset(parts: list[Tensor]) -> Tensor:
-        weight, bias, mean, variance = parts[:4]
-        before = parts[4].double() - mean.double() if conv_bias else -mean.double()
-        return (before * factor(weight, variance) + bias.double()).float()
-
-    norm = tuple(f"{conv}.norm.{part}" for part in ("weight", "bias", "running_mean", "running_var"))
-    theirs = f"{conv}.depthwise_conv"
-    return {
-        f"{conv}.depthwise.weight": Recipe((f"{theirs}.weight", norm[0], norm[3]), kernel),
-        f"{conv}.depthwise.bias": Recipe((*norm, f"{theirs}.bias") if conv_bias else norm, offset),
-    }
