@@ -183,7 +183,7 @@ class FrameRecogniser(ABC):
         return list(zip(rows, scores, strict=True))
 
     def _runs(self, samples: Sequence[int], least: int) -> list[list[int]]:
-        """Which waves of at least so many samples the encoder takes together: all, but on the CPU few of like lengths."""
+        """Which waves of at least so many samples run together: all, but on the CPU few of like lengths."""
         places = [b for b in range(len(samples)) if samples[b] >= least]
         if self._device.type != "cpu":
             return [places] if places else []

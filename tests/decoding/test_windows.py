@@ -1,5 +1,6 @@
 """Windows of a long recording: a known text comes back whole, nothing lost and nothing twice."""
 
+import itertools
 import random
 
 import pytest
@@ -67,5 +68,5 @@ def test_windows_cover_everything_and_overlap(frames: int) -> None:
     starts = window_starts(frames, WINDOW, OVERLAP)
     assert starts[0] == 0
     assert starts[-1] + WINDOW >= frames
-    for before, after in zip(starts, starts[1:], strict=False):
+    for before, after in itertools.pairwise(starts):
         assert before < after <= before + WINDOW - OVERLAP

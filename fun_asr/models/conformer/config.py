@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -122,7 +120,7 @@ def from_nemo(values: Any, where: str) -> ConformerConfig:
     Raises:
         CheckpointError: naming the key, for what is missing, absurd or not built here.
     """
-    top = Values(_resolved(values), where)
+    top = Values(values, where)
     decoder, joint = top.inner("decoder"), top.inner("joint")
     target = decoder.text("_target_", "").rpartition(".")[2]
     if target not in ("ConvASRDecoder", "RNNTDecoder"):
@@ -243,26 +241,3 @@ def _tokens(part: Values, top: Values, where: str) -> int:
     if found < 1:
         raise CheckpointError(f"{where}: neither a number of classes nor a vocabulary")
     return found
-
-
-_REFERENCE = re.compile(r"\$\{(?:model\.)?([\w.]+)\}")
-
-
-def _resolved(values: Any) -> Any:
-    """The values with references such as `${model.encoder.d_model}` replaced by what they refer to."""
-
-    def look_up(path: str) -> Any:
-        found = values
-        for key in path.split("."):
-            found = found.get(key) if isinstance(found, Mapping) else None
-        return found
-
-    def resolve(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: resolve(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [resolve(item) for item in value]
-        match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
-        return look_up(match[1]) if match else value
-
-    return resolve(values)

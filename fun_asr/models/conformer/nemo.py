@@ -22,6 +22,7 @@ __all__ = ["NemoArchive", "open_nemo"]
 CONFIG_FILE = "model_config.yaml"
 WEIGHTS_FILE = "model_weights.ckpt"
 MAX_MEMBERS = 1000
+MAX_ALIASES = 16
 LARGEST_CONFIG = 16 * 2**20  # bytes; the labels of a large vocabulary are some hundred thousand
 LARGEST_TOKENIZER = 64 * 2**20
 LARGEST_WEIGHTS = 64 * 2**30
@@ -146,8 +147,8 @@ def _config(data: bytes, where: str) -> Any:
     try:
         text = data.decode("utf-8")
         # An alias may stand for a list of aliases, and that ten times over: more than any memory holds.
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_Loader)):
-            raise CheckpointError(f"{where}: has aliases, which no model of NeMo has")
+        if sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_Loader)) > MAX_ALIASES:
+            raise CheckpointError(f"{where}: has more than {MAX_ALIASES} aliases, which no model of NeMo has")
         return yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{where}: no valid YAML ({str(error).splitlines()[0][:120]})") from None

@@ -74,7 +74,7 @@ def config(published: Published) -> dict[str, Any]:
         "prednet": {"pred_hidden": width, "pred_rnn_layers": published.model.config.num_decoder_layers},
     }  # fmt: skip
     values["joint"] = {
-        "_target_": "nemo.collections.asr.modules.RNNTJoint", "num_classes": PIECES, "vocabulary": vocabulary,
+        "_target_": "nemo.collections.asr.modules.RNNTJoint", "num_classes": PIECES, "vocabulary": list(vocabulary),
         "jointnet": {"joint_hidden": width, "activation": "relu", "dropout": 0.2},
     }  # fmt: skip
     values["decoding"] = {"strategy": "greedy_batch", "greedy": {"max_symbols": 10}}

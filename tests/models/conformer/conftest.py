@@ -58,6 +58,7 @@ def spread(model: Any, processor: Any, kind: str) -> None:
         # transformers goes on at a frame for ever, where NeMo stops after ten tokens.
         if kind == "tdt":
             head.bias[PIECES + 1] -= 9.0
+            model.generation_config.suppress_tokens = list(range(PIECES + 1, PIECES + 6))  # the durations
         model.generation_config.decoder_start_token_id = PIECES
 
 
@@ -84,7 +85,7 @@ def publish(kind: str, directory: Path, *, bias: bool = True, n_mels: int = 80) 
                 pad_token_id=PIECES,
                 decoder_hidden_size=32,
                 encoder_config=encoder,
-            )  # fmt: skip
+            )
         )
     randomise(model, 3)
     model.eval()

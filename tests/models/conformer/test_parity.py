@@ -4,8 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import ParakeetCTCConfig, ParakeetForCTC, ParakeetForRNNT, ParakeetForTDT, ParakeetRNNTConfig
-from transformers import ParakeetTDTConfig
+from transformers import (
+    ParakeetCTCConfig,
+    ParakeetForCTC,
+    ParakeetForRNNT,
+    ParakeetForTDT,
+    ParakeetRNNTConfig,
+    ParakeetTDTConfig,
+)
 
 from fun_asr.models.conformer.config import from_transformers
 from fun_asr.models.conformer.recogniser import is_own, load
