@@ -12,12 +12,26 @@ from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.weights.int8 import quantize
 from fun_asr.weights.load import assign, replace_by_int8
 from fun_asr.weights.packed import pack_linears
-from fun_asr.weights.precision import ComputeType
+from fun_asr.weights.precision import ComputeType, bfloat16_is_fast, resolve_compute_type
 from fun_asr.weights.sources import WeightSource
 
-__all__ = ["Recipe", "assemble", "check_shapes", "concatenated"]
+__all__ = ["Recipe", "assemble", "check_shapes", "concatenated", "frame_compute_type"]
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+
+def frame_compute_type(name: str, device: torch.device) -> ComputeType:
+    """The arithmetic of a name for networks that work on all frames at once.
+
+    There "auto" is bfloat16 where the device multiplies it, also on a CPU that has int8 products: with many rows those
+    save no time that quantising the rows does not cost.
+
+    Raises:
+        ConfigError: when the name is unknown, or the device does not have it.
+    """
+    if name == "auto" and bfloat16_is_fast(device):
+        return ComputeType.BFLOAT16
+    return resolve_compute_type(name, device)
 
 
 def concatenated(parts: list[Tensor]) -> Tensor:

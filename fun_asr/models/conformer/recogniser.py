@@ -21,9 +21,9 @@ from fun_asr.models.frames import FrameRecogniser, Samples
 from fun_asr.models.published import Values
 from fun_asr.options import ModelOptions
 from fun_asr.text.pieces import Pieces, json_pieces, sentencepiece_pieces
-from fun_asr.weights.assemble import assemble, check_shapes
+from fun_asr.weights.assemble import assemble, check_shapes, frame_compute_type
 from fun_asr.weights.load import describe_network, only_shapes
-from fun_asr.weights.precision import ComputeType, resolve_compute_type, resolve_device
+from fun_asr.weights.precision import ComputeType, resolve_device
 from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
 from fun_asr.weights.torch_archive import open_torch_archive
 
@@ -116,7 +116,7 @@ def load(options: ModelOptions) -> ConformerRecogniser:
     """
     assert options.directory is not None
     device = resolve_device(options.device)
-    compute_type = resolve_compute_type(options.compute_type, device)
+    compute_type = frame_compute_type(options.compute_type, device)
     path = options.directory
     if path.is_dir() and not (path / CONFIG_FILE).exists():
         path = next(iter(path.glob("*.nemo")), path / CONFIG_FILE)

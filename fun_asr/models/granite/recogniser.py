@@ -19,9 +19,9 @@ from fun_asr.models.granite.weights import published_shapes, recipes, unused
 from fun_asr.models.published import Values
 from fun_asr.options import ModelOptions
 from fun_asr.text.pieces import Pieces, json_pieces
-from fun_asr.weights.assemble import assemble, check_shapes
+from fun_asr.weights.assemble import assemble, check_shapes, frame_compute_type
 from fun_asr.weights.load import describe_network, only_shapes
-from fun_asr.weights.precision import resolve_compute_type, resolve_device
+from fun_asr.weights.precision import resolve_device
 from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
 
 __all__ = ["GraniteRecogniser", "is_own", "load"]
@@ -87,7 +87,7 @@ def load(options: ModelOptions) -> GraniteRecogniser:
     """
     assert options.directory is not None
     directory, device = options.directory, resolve_device(options.device)
-    compute_type = resolve_compute_type(options.compute_type, device)
+    compute_type = frame_compute_type(options.compute_type, device)
     config = from_transformers(read_json(directory / CONFIG_FILE), str(directory / CONFIG_FILE))
     front_end = directory / FRONT_END_FILE
     if front_end.exists():

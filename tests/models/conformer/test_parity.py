@@ -51,7 +51,7 @@ def test_a_published_folder_gives_what_transformers_gives(published: Published) 
             if published.kind == "ctc":
                 assert worst(recogniser.ctc_logits(ours)[0], logits) < 1e-4
         (alone,) = recogniser.recognise(segments([wave]), [None], RAW)
-        assert len(text) > 10
+        assert len(text) > 5
         assert alone.spoken == " ".join(text.split())
         assert batched.spoken == alone.spoken
         assert [word.text for word in batched.words] == batched.text.split()
