@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,23 +26,30 @@ def num_frames(samples: int) -> int:
 
 
 @functools.cache
-def mel_filters(n_mels: int) -> Tensor:
-    """Slaney-normalised triangular filters on Slaney's mel scale, float32 `[n_mels, N_FFT // 2 + 1]`.
+def mel_filters(n_mels: int, n_fft: int = N_FFT, scale: Literal["slaney", "htk"] = "slaney") -> Tensor:
+    """Triangular filters on a mel scale, float32 `[n_mels, n_fft // 2 + 1]`.
 
-    Source: Slaney 1998 (Auditory Toolbox): linear below 1 kHz, logarithmic above, unit area.
+    Sources: Slaney 1998 (Auditory Toolbox): linear below 1 kHz, logarithmic above, unit area; the HTK book (Young et
+    al. 2006): logarithmic, unit height.
     """
     hz_per_mel, knee_hz, log_step = 200 / 3, 1000.0, math.log(6.4) / 27
     knee_mel = knee_hz / hz_per_mel
 
     def to_mel(hz: float) -> float:
+        if scale == "htk":
+            return 2595 * math.log10(1 + hz / 700)
         return hz / hz_per_mel if hz < knee_hz else knee_mel + math.log(hz / knee_hz) / log_step
 
     mels = np.linspace(0.0, to_mel(SAMPLE_RATE / 2), n_mels + 2)
-    edges = np.where(mels < knee_mel, mels * hz_per_mel, knee_hz * np.exp(log_step * (mels - knee_mel)))
-    bins = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)
+    if scale == "htk":
+        edges = 700 * (10 ** (mels / 2595) - 1)
+    else:
+        edges = np.where(mels < knee_mel, mels * hz_per_mel, knee_hz * np.exp(log_step * (mels - knee_mel)))
+    bins = np.linspace(0, SAMPLE_RATE / 2, n_fft // 2 + 1)
     lower, centre, upper = edges[:-2, None], edges[1:-1, None], edges[2:, None]
     triangles = np.maximum(0, np.minimum((bins - lower) / (centre - lower), (upper - bins) / (upper - centre)))
-    return torch.from_numpy((triangles * 2 / (upper - lower)).astype(np.float32))
+    areas = (upper - lower) / 2 if scale == "slaney" else 1.0
+    return torch.from_numpy((triangles / areas).astype(np.float32))
 
 
 def log_mel(

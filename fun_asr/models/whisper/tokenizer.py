@@ -12,7 +12,8 @@ from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from fun_asr.errors import CheckpointError
 from fun_asr.options import Task
-from fun_asr.text.tokenizer import LANGUAGE_NAMES, Tokenizer
+from fun_asr.text.languages import LANGUAGE_NAMES
+from fun_asr.text.tokenizer import Tokenizer
 from fun_asr.weights.sources import read_json
 
 __all__ = ["WhisperPrompts", "WhisperTokenizer"]

@@ -1,0 +1,1 @@
+"""FastConformers with a CTC head, a transducer or both, as NVIDIA publishes them (Parakeet)."""

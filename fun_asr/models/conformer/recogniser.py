@@ -1,0 +1,167 @@
+"""Parakeet models: folders of transformers and `.nemo` archives, loaded to recognise segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fun_asr.audio.conformer_features import normalised_log_mel
+from fun_asr.decoding import transducer
+from fun_asr.decoding.frames import Emission
+from fun_asr.errors import CheckpointError
+from fun_asr.layers.conformer import ready_for_inference
+from fun_asr.models.conformer.config import MODEL_TYPES, ConformerConfig, from_nemo, from_transformers
+from fun_asr.models.conformer.nemo import open_nemo
+from fun_asr.models.conformer.network import Conformer
+from fun_asr.models.conformer.weights import from_nemo_name, published_shapes, recipes, unused
+from fun_asr.models.frames import FrameRecogniser, Samples
+from fun_asr.models.published import Values
+from fun_asr.options import ModelOptions
+from fun_asr.text.pieces import Pieces, json_pieces, sentencepiece_pieces
+from fun_asr.weights.assemble import assemble, check_shapes, frame_compute_type
+from fun_asr.weights.load import describe_network, only_shapes
+from fun_asr.weights.precision import ComputeType, resolve_device
+from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
+from fun_asr.weights.torch_archive import open_torch_archive
+
+__all__ = ["ConformerRecogniser", "is_own", "load"]
+
+FAMILY = "conformer"
+CONFIG_FILE, FRONT_END_FILE, TOKENIZER_FILE = "config.json", "preprocessor_config.json", "tokenizer.json"
+EUROPEAN = (
+    "bg", "hr", "cs", "da", "nl", "en", "et", "fi", "fr", "de", "el", "hu", "it", "lv", "lt", "mt", "pl", "pt", "ro",
+    "sk", "sl", "es", "sv", "ru", "uk",
+)  # fmt: skip
+"""Languages of parakeet-tdt-0.6b-v3 (its model card), whose vocabulary alone has tokens of languages."""
+
+
+class ConformerRecogniser(FrameRecogniser):
+    """A FastConformer that recognises segments.
+
+    Arguments:
+        network: ready for inference.
+        pieces: its vocabulary.
+        device: where it computes.
+    """
+
+    def __init__(self, network: Conformer, pieces: Pieces, device: torch.device) -> None:
+        config = network.config
+        super().__init__(
+            pieces,
+            config.blank,
+            config.frame,
+            device,
+            describe_network(network, FAMILY),
+            ("en",) if pieces.find("<|de|>") is None else EUROPEAN,
+            has_ctc=config.ctc,
+            has_transducer=config.kind != "ctc",
+        )
+        self.network = network
+
+    def encode(self, waves: Sequence[Samples]) -> tuple[Tensor, Tensor]:
+        """The encoder's frames of some waves, `[B, L, D]`, and how many count of each."""
+        config = self.network.config
+        features, lengths_B = normalised_log_mel(
+            waves, n_mels=config.encoder.n_mels, preemphasis=config.preemphasis, device=self._device
+        )
+        encoded: tuple[Tensor, Tensor] = self.network.encoder(features, lengths_B)
+        return encoded
+
+    def ctc_logits(self, encoded: Tensor) -> Tensor:
+        """Of the CTC head, `[B, L, C]`."""
+        assert self.network.ctc_head is not None
+        logits: Tensor = self.network.ctc_head(encoded)
+        return logits
+
+    def transduce(self, encoded: Tensor, lengths_B: Tensor) -> list[list[Emission]]:
+        """What the transducer writes of encoder frames."""
+        network, config = self.network.transducer, self.network.config
+        assert network is not None
+        return transducer.greedy(
+            network,
+            network.encoder_projection(encoded),
+            lengths_B,
+            blank=config.blank,
+            vocab_size=config.vocab_size,
+            durations=config.durations,
+            max_symbols=config.max_symbols,
+        )
+
+
+def is_own(path: Path) -> bool:
+    """Whether a path is a `.nemo` archive, or a folder with a model of this family in it or with one such archive."""
+    if path.is_file():
+        return path.suffix == ".nemo"
+    config = path / CONFIG_FILE
+    if not config.exists():
+        return len(list(path.glob("*.nemo"))) == 1
+    try:
+        return read_json(config).get("model_type") in MODEL_TYPES
+    except CheckpointError:
+        return False
+
+
+def load(options: ModelOptions) -> ConformerRecogniser:
+    """Load a model for inference.
+
+    Arguments:
+        options: whose directory is one for which `is_own` holds.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged, or does not fit the configuration.
+        ConfigError: for a device or compute type that is not available.
+    """
+    assert options.directory is not None
+    device = resolve_device(options.device)
+    compute_type = frame_compute_type(options.compute_type, device)
+    path = options.directory
+    if path.is_dir() and not (path / CONFIG_FILE).exists():
+        path = next(iter(path.glob("*.nemo")), path / CONFIG_FILE)
+    if path.suffix == ".nemo":
+        return _from_nemo(path, device, compute_type)
+    return _from_folder(path, device, compute_type)
+
+
+def _from_folder(directory: Path, device: torch.device, compute_type: ComputeType) -> ConformerRecogniser:
+    config = from_transformers(read_json(directory / CONFIG_FILE), str(directory / CONFIG_FILE))
+    front_end = directory / FRONT_END_FILE
+    if front_end.exists():
+        values = Values(read_json(front_end), str(front_end))
+        for key, expected in (("n_fft", 512), ("win_length", 400), ("hop_length", 160), ("preemphasis", 0.97)):
+            values.fixed(key, expected)
+        values.fixed("sampling_rate", 16000)
+        values.fixed("feature_size", config.encoder.n_mels)
+    pieces = json_pieces(directory / TOKENIZER_FILE)
+    return _loaded(config, open_safetensors(directory), pieces, str(directory / TOKENIZER_FILE), device, compute_type)
+
+
+def _from_nemo(path: Path, device: torch.device, compute_type: ComputeType) -> ConformerRecogniser:
+    archive = open_nemo(path)
+    config = from_nemo(archive.config, f"{path}: model_config.yaml")
+    where = f"{path}: {archive.tokenizer_name}"
+    pieces = sentencepiece_pieces(archive.tokenizer, where)
+    elements = sum(torch.Size(shape).numel() for shape in published_shapes(config).values())
+    # float64 at most, and the front end's filters; names and places take the rest.
+    file = archive.weights(8 * elements + 64 * 2**20)
+    return _loaded(config, open_torch_archive(file, path, from_nemo_name), pieces, where, device, compute_type)
+
+
+def _loaded(
+    config: ConformerConfig,
+    source: WeightSource,
+    pieces: Pieces,
+    pieces_file: str,
+    device: torch.device,
+    compute_type: ComputeType,
+) -> ConformerRecogniser:
+    if len(pieces) < max(token for token in range(config.vocab_size) if token != config.blank) + 1:
+        raise CheckpointError(f"{pieces_file}: {len(pieces)} pieces; the model writes {config.vocab_size - 1}")
+    check_shapes(source, published_shapes(config), unused(config))
+    with only_shapes():
+        network = Conformer(config)
+        ready_for_inference(network)
+    assemble(network, source, recipes(config), device, compute_type)
+    return ConformerRecogniser(network, pieces, device)

@@ -1,0 +1,122 @@
+"""Granite Speech CTC models in folders of transformers, loaded to recognise segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fun_asr.audio.conformer_features import stacked_log_mel
+from fun_asr.decoding.frames import Emission
+from fun_asr.errors import CheckpointError
+from fun_asr.layers.conformer import ready_for_inference
+from fun_asr.models.frames import FrameRecogniser, Samples
+from fun_asr.models.granite.config import MODEL_TYPE, from_transformers
+from fun_asr.models.granite.network import Granite
+from fun_asr.models.granite.weights import published_shapes, recipes, unused
+from fun_asr.models.published import Values
+from fun_asr.options import ModelOptions
+from fun_asr.text.pieces import Pieces, json_pieces
+from fun_asr.weights.assemble import assemble, check_shapes, frame_compute_type
+from fun_asr.weights.load import describe_network, only_shapes
+from fun_asr.weights.precision import resolve_device
+from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
+
+__all__ = ["GraniteRecogniser", "is_own", "load"]
+
+FAMILY = "granite"
+CONFIG_FILE, FRONT_END_FILE, TOKENIZER_FILE = "config.json", "preprocessor_config.json", "tokenizer.json"
+
+
+class GraniteRecogniser(FrameRecogniser):
+    """A Granite Speech model that recognises segments.
+
+    Arguments:
+        network: ready for inference.
+        pieces: its vocabulary.
+        device: where it computes.
+    """
+
+    def __init__(self, network: Granite, pieces: Pieces, device: torch.device) -> None:
+        config = network.config
+        super().__init__(
+            pieces,
+            config.blank,
+            config.frame,
+            device,
+            describe_network(network, FAMILY),
+            ("en",),
+            has_ctc=True,
+            has_transducer=False,
+        )
+        self.network = network
+
+    def encode(self, waves: Sequence[Samples]) -> tuple[Tensor, Tensor]:
+        """The encoder's frames of some waves, `[B, L, D]`, and how many count of each."""
+        features, lengths_B = stacked_log_mel(waves, n_mels=self.network.config.n_mels, device=self._device)
+        return self.network.encode(features, lengths_B)
+
+    def ctc_logits(self, encoded: Tensor) -> Tensor:
+        """Of the CTC head, `[B, L, C]`."""
+        return self.network.logits(encoded)
+
+    def transduce(self, encoded: Tensor, lengths_B: Tensor) -> list[list[Emission]]:
+        """It has no transducer."""
+        raise NotImplementedError
+
+
+def is_own(path: Path) -> bool:
+    """Whether a path is a folder with a model of this family."""
+    try:
+        return path.is_dir() and read_json(path / CONFIG_FILE).get("model_type") == MODEL_TYPE
+    except CheckpointError:
+        return False
+
+
+def load(options: ModelOptions) -> GraniteRecogniser:
+    """Load a model for inference.
+
+    Arguments:
+        options: whose directory is one for which `is_own` holds.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged, or does not fit the configuration.
+        ConfigError: for a device or compute type that is not available.
+    """
+    assert options.directory is not None
+    directory, device = options.directory, resolve_device(options.device)
+    compute_type = frame_compute_type(options.compute_type, device)
+    config = from_transformers(read_json(directory / CONFIG_FILE), str(directory / CONFIG_FILE))
+    front_end = directory / FRONT_END_FILE
+    if front_end.exists():
+        values = Values(read_json(front_end), str(front_end))
+        for key, expected in (("n_fft", 512), ("win_length", 400), ("hop_length", 160), ("delta_win_length", 3)):
+            values.fixed(key, expected)
+        values.fixed("sampling_rate", 16000)
+        values.fixed("logmel_floor_db", 8.0)
+        values.fixed("num_mel_bins", config.n_mels)
+    pieces = json_pieces(directory / TOKENIZER_FILE)
+    if len(pieces) < config.vocab_size:
+        raise CheckpointError(
+            f"{directory / TOKENIZER_FILE}: {len(pieces)} pieces; the model writes {config.vocab_size}"
+        )
+    source = open_safetensors(directory)
+    check_shapes(source, published_shapes(config), unused(config))
+    _check_head(source, config.tied)
+    with only_shapes():
+        network = Granite(config)
+        ready_for_inference(network)
+    assemble(network, source, recipes(config), device, compute_type)
+    return GraniteRecogniser(network, pieces, device)
+
+
+def _check_head(source: WeightSource, tied: bool) -> None:
+    """A stored head that differs from the one in the middle although it is to be the same would be silently wrong."""
+    for part in ("weight", "bias"):
+        theirs, ours = f"ctc_head.{part}", f"encoder.out.{part}"
+        if tied and theirs in source.shapes:
+            same = source.shapes[theirs] == source.shapes[ours]
+            if not same or not torch.equal(source.read(theirs), source.read(ours)):
+                raise CheckpointError(f"{source.where}: {theirs} differs from {ours}, but the configuration ties them")

@@ -1,0 +1,136 @@
+"""Granite Speech CTC here and in transformers: the same features, encoders, logits and texts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import GraniteSpeech5CTCConfig, GraniteSpeech5ForCTC, PreTrainedTokenizerFast
+from transformers.models.granite_speech5.feature_extraction_granite_speech5 import GraniteSpeech5FeatureExtractor
+
+from fun_asr.models.granite.config import from_transformers
+from fun_asr.models.granite.recogniser import is_own, load
+from fun_asr.models.granite.weights import published_shapes, unused
+from fun_asr.options import ModelOptions, TranscriptionOptions
+from tests.models.reference import clips, randomise, segments, shapes_of, worst
+
+FLOAT32 = {"device": "cpu", "compute_type": "float32"}
+RAW = TranscriptionOptions(itn=False, punctuation=False)
+LETTERS = "abcdefghijklmnopqrstuvwxyz'"
+
+
+@dataclass(frozen=True)
+class Published:
+    directory: Path
+    model: Any
+    tokenizer: Any
+    extractor: Any
+
+    def features(self, wave: Any) -> dict[str, torch.Tensor]:
+        return dict(self.extractor([wave], sampling_rate=16000, return_tensors="pt"))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    directory = tmp_path_factory.mktemp("granite")
+    vocabulary = {"<pad>": 0, "Ġ": 1} | {letter: number for number, letter in enumerate(LETTERS, start=2)}
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
+    config = GraniteSpeech5CTCConfig(
+        vocab_size=len(vocabulary),
+        encoder_config={
+            "vocab_size": len(vocabulary), "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
+            "intermediate_size": 128, "context_size": 24, "max_position_embeddings": 48,
+        },
+    )  # fmt: skip
+    model = GraniteSpeech5ForCTC(config).eval()
+    randomise(model, 5)
+    extractor = GraniteSpeech5FeatureExtractor()
+    with torch.no_grad():
+        inputs = extractor([clips()[1]], sampling_rate=16000, return_tensors="pt")
+        encoded = model.encoder(**inputs).last_hidden_state[0]
+        weight = torch.randn(len(vocabulary), 64) / encoded.std(dim=0) * 0.1
+        model.ctc_head.weight.copy_(weight)
+        model.ctc_head.bias.copy_(-weight @ encoded.mean(dim=0))
+        model.ctc_head.bias[0] += 0.5
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    extractor.save_pretrained(directory)
+    return Published(directory, model, tokenizer, extractor)
+
+
+def text_of(published: Published, tokens: torch.Tensor) -> str:
+    merged = [token for token in torch.unique_consecutive(tokens).tolist() if token != 0]
+    return " ".join(published.tokenizer.decode(merged, skip_special_tokens=True).split())
+
+
+def test_a_published_folder_gives_what_transformers_gives(published: Published) -> None:
+    assert is_own(published.directory)
+    recogniser = load(ModelOptions(directory=published.directory, **FLOAT32))
+    waves = clips()
+    together = recogniser.recognise(segments(waves), [None] * len(waves), RAW)
+    for wave, batched in zip(waves, together, strict=True):
+        inputs = published.features(wave)
+        with torch.no_grad():
+            encoded = published.model.encoder(**inputs).last_hidden_state[0]
+            logits = published.model(**inputs).logits[0]
+            text = text_of(published, published.model.generate(**inputs)[0])
+        with torch.inference_mode():
+            ours, lengths = recogniser.encode([wave])
+            assert lengths.tolist() == [len(encoded)]
+            assert worst(ours[0], encoded) < 1e-4
+            assert worst(recogniser.ctc_logits(ours)[0], logits) < 1e-4
+        (alone,) = recogniser.recognise(segments([wave]), [None], RAW)
+        assert len(text) > 10
+        assert alone.spoken == text
+        assert batched.spoken == alone.spoken
+
+
+def test_a_padded_batch_changes_nothing_in_either_way_to_attend(published: Published) -> None:
+    recogniser = load(ModelOptions(directory=published.directory, **FLOAT32))
+    waves = clips()
+    with torch.no_grad():
+        batch, lengths = recogniser.encode(waves)
+        alone = [recogniser.encode([wave])[0][0] for wave in waves]
+    with torch.enable_grad():  # as in training and on a GPU: blocks of all utterances at once
+        blocks, _ = recogniser.encode(waves)
+    for row, other, length, single in zip(batch, blocks, lengths.tolist(), alone, strict=True):
+        assert worst(row[:length], single) < 1e-5
+        assert worst(other[:length], single) < 1e-5
+
+
+def test_the_published_size_has_the_names_and_shapes_of_transformers() -> None:
+    config = GraniteSpeech5CTCConfig()
+    with torch.device("meta"):
+        reference = shapes_of(GraniteSpeech5ForCTC(config))
+    ours = from_transformers(config.to_dict(), "config.json")
+    assert ours.tied
+    head = ("ctc_head.weight", "ctc_head.bias")
+    expected = {name: shape for name, shape in reference.items() if name not in head}
+    assert published_shapes(ours) | {name: () for name in unused(ours) if name not in head} == expected
+
+
+def test_shards_are_read(published: Published, tmp_path: Path) -> None:
+    published.model.save_pretrained(tmp_path, max_shard_size="100KB")
+    published.tokenizer.save_pretrained(tmp_path)
+    assert len(list(tmp_path.glob("*.safetensors"))) > 2
+    whole, sharded = (
+        load(ModelOptions(directory=directory, **FLOAT32)).recognise(segments(clips()[:1]), [None], RAW)[0]
+        for directory in (published.directory, tmp_path)
+    )
+    assert sharded == whole and whole.text
+
+
+@pytest.mark.parametrize(("compute_type", "close"), [("bfloat16", 0.05), ("int8", 0.08)])
+def test_narrow_arithmetic_stays_close(published: Published, compute_type: str, close: float) -> None:
+    exact = load(ModelOptions(directory=published.directory, **FLOAT32))
+    narrow = load(ModelOptions(directory=published.directory, device="cpu", compute_type=compute_type))
+    assert set(narrow.info.arithmetic.values()) == {compute_type}
+    for wave in clips()[:2]:
+        with torch.inference_mode():
+            expected, found = exact.encode([wave])[0], narrow.encode([wave])[0].float()
+        assert (found - expected).norm() < close * expected.norm()
