@@ -23,8 +23,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 def frame_compute_type(name: str, device: torch.device) -> ComputeType:
     """The arithmetic of a name for networks that work on all frames at once.
 
-    There "auto" is bfloat16 where the device multiplies it, also on a CPU that has int8 products: with many rows those
-    save no time that quantising the rows does not cost.
+    There "auto" is bfloat16 where the device multiplies it: with many rows int8 products take about as long, and their
+    inputs are rounded too.
 
     Raises:
         ConfigError: when the name is unknown, or the device does not have it.
