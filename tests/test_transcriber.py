@@ -5,7 +5,7 @@ import shutil
 import string
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,9 @@ from safetensors.torch import load_file, save_file
 
 from fun_asr import Transcriber, Transcript, load_model
 from fun_asr.audio import prefetch
-from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.decode import SAMPLE_RATE, Pass, stream
+from fun_asr.audio.options import AudioOptions
+from fun_asr.audio.report import AudioReport
 from fun_asr.errors import CheckpointError, ConfigError, FunASRError
 from fun_asr.transcript import TranscriptionFailure
 
@@ -111,16 +113,19 @@ def test_bad_files_fail_alone(model: Transcriber, files: list[Path], tmp_path: P
 
 
 def test_damage_after_some_segments_drops_the_file_and_no_other(
-    model: Transcriber, files: list[Path], tmp_path: Path
+    model: Transcriber, files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    strict = AudioOptions(strict=True)
+    passes = prefetch.passes
+    monkeypatch.setattr(prefetch, "passes", lambda path, options, report: passes(path, strict, report))
     damaged = write(tmp_path / "damaged.flac", sound(80))
     content = bytearray(damaged.read_bytes())
     middle = len(content) * 3 // 4
     content[middle : middle + 4000] = bytes(4000)
     damaged.write_bytes(content)
     with pytest.raises(FunASRError):
-        list(prefetch.stream(damaged))
-    assert len(next(prefetch.stream(damaged))) == 30 * SAMPLE_RATE
+        list(stream(damaged, options=strict))
+    assert len(next(stream(damaged, options=strict))) == 30 * SAMPLE_RATE
     first, failure, last = model.transcribe([files[0], damaged, files[2]])
     assert isinstance(failure, TranscriptionFailure)
     assert failure.path == str(damaged)
@@ -130,14 +135,14 @@ def test_damage_after_some_segments_drops_the_file_and_no_other(
 def test_whatever_a_codec_raises_is_that_file_s_failure(
     model: Transcriber, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = prefetch.stream
+    original = prefetch.passes
 
-    def stream(path: str) -> Iterator[Samples]:
+    def passes(path: str, options: AudioOptions, report: AudioReport) -> Generator[Pass, None, None]:
         if path == str(files[0]):
             raise RuntimeError("codec went mad")
-        return original(path)
+        yield from original(path, options, report)
 
-    monkeypatch.setattr(prefetch, "stream", stream)
+    monkeypatch.setattr(prefetch, "passes", passes)
     failure, good = model.transcribe(files[:2])
     assert isinstance(failure, TranscriptionFailure)
     assert "codec went mad" in str(failure.error)
