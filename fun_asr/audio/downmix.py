@@ -114,8 +114,9 @@ class Downmix:
                 yield self._mixed(values[start : start + self._window])
             values = values[whole:]
         if len(values):
-            # A copy, so that the rest of a long piece is not kept alive.
-            self._held.append(values.copy())
+            # A copy where the rest of a long piece would be kept alive.
+            small = values.base is None or values.base.nbytes <= 2 * values.nbytes
+            self._held.append(values if small else values.copy())
             self._held_frames += len(values)
 
     def end(self) -> Iterator[Samples]:

@@ -24,7 +24,7 @@ __all__ = ["DEMUXERS", "open_container", "open_sound", "read_container", "read_s
 
 VALUES_PER_READ = 1 << 18  # 1 MiB of float32 over all channels, whatever the file's rate
 UNKNOWN_FRAMES = 1 << 62  # libsndfile says 2**63 - 1 where the header leaves the length open
-GATHERED = 8192  # frames of small packets that are handed on together
+GATHERED = 1 << 15  # frames of small packets that are handed on together
 
 # Playlists (HLS, DASH, concat) are left out: libav would follow them to other files and to the network.
 DEMUXERS = (

@@ -99,7 +99,7 @@ class Timeline:
         """Frames and holes, in their order."""
         for packet, frames, error in decoded:
             if self._counter is not None and packet is not None:
-                self._counter.see(packet, bool(frames), error is not None)
+                self._counter.see(packet, error is not None)
             if error is not None:
                 self._fail(error, packet)
             elif packet is not None and packet.is_corrupt:
@@ -205,27 +205,31 @@ class _Counter:
         self._next: int | None = None
         self._samples = 0  # of a packet
 
-    def see(self, packet: av.Packet[av.AudioStream], decoded: bool, failed: bool) -> None:
+    def see(self, packet: av.Packet[av.AudioStream], failed: bool) -> None:
         """Take note of a packet, in the order of the file."""
-        if not packet.size:
+        size, position = packet.size, packet.pos
+        if not size:
             return
-        if packet.pos is not None and packet.pos >= 0:
-            between = packet.pos - (packet.pos if self._next is None else self._next)
+        if position is not None and position >= 0:
+            between = 0 if self._next is None else position - self._next
             # Whole packets only: where a packet begins is not always known to the byte.
-            if self._good and between > 0.8 * self._good_bytes / self._good:
+            if between > 0 and self._good and between > 0.8 * self._good_bytes / self._good:
                 self._skipped += between
-            self._next = packet.pos + packet.size
+            self._next = position + size
         if failed:
-            self._skipped += packet.size
+            self._skipped += size
         else:
             self._good += 1
-            self._good_bytes += packet.size
+            self._good_bytes += size
 
     def missing(self, samples: int) -> int:
         """Samples lost before a frame of so many."""
-        self._samples = max(self._samples, samples)
+        if samples > self._samples:
+            self._samples = samples
+        if not self._skipped:
+            return 0
         skipped, self._skipped = self._skipped, 0
-        if not skipped or self._good < 2:
+        if self._good < 2:
             return 0
         mean = self._good_bytes / self._good
         lost = round(skipped / mean)
@@ -245,9 +249,15 @@ class _Counter:
 def values_of(frame: av.AudioFrame) -> npt.NDArray[np.float32]:
     """A frame of any sample format -> float32 [n, C]."""
     values = frame.to_ndarray()  # planar [C, n], packed [1, n * C]
-    values = values.T if frame.format.is_planar else values.reshape(-1, len(frame.layout.channels))
-    if values.dtype == np.uint8:
+    kind = values.dtype
+    if frame.format.is_planar or values.shape[1] == frame.samples:
+        values = values.T
+    else:
+        values = values.reshape(-1, len(frame.layout.channels))
+    if kind == np.float32:
+        return values.astype(np.float32, copy=False)
+    if kind == np.uint8:
         return (values.astype(np.float32) - np.float32(128)) / np.float32(128)
-    if values.dtype.kind == "i":
-        return values.astype(np.float32) / np.float32(2.0 ** (8 * values.dtype.itemsize - 1))
-    return values.astype(np.float32, copy=False)
+    if kind.kind == "i":
+        return values.astype(np.float32) / np.float32(2.0 ** (8 * kind.itemsize - 1))
+    return values.astype(np.float32)
