@@ -39,11 +39,11 @@ from fun_asr.decoding.spoken_language import likeliest_language
 from fun_asr.decoding.words import WrittenWord, time_words, written_words
 from fun_asr.drafts import Draft
 from fun_asr.models.fun_asr.network import FunASR
+from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.options import TranscriptionOptions
 from fun_asr.punctuation import Punctuator
 from fun_asr.text.hotwords import Hotword
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
-from fun_asr.transcript import Word
 
 __all__ = ["Encoded", "FrontEnd", "RecognisedSegment", "Recogniser"]
 
@@ -53,32 +53,6 @@ SAMPLES_AT_ONCE_ON_CPU = 30 * SAMPLE_RATE  # padded, in a run of the encoder: as
 
 
 FrontEnd = Callable[[Sequence[npt.NDArray[np.float32]]], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecognisedSegment:
-    """What was recognised of one segment."""
-
-    language: str | None = None
-    """Code, given or detected; None where it was neither."""
-    language_probability: float | None = None
-    """None where the language was given or not detected."""
-    language_evidence: Mapping[str, float] | None = None
-    """What this segment alone says of its language: the probability of each; None where none was detected."""
-    text: str = ""
-    """As it is written; empty where nobody speaks."""
-    spoken: str = ""
-    """The same before punctuation and inverse text normalization."""
-    score: float | None = None
-    """Mean log-probability of the hypothesis; None without text."""
-    words: tuple[Word, ...] = ()
-    """Their times count from the start of the recording."""
-    word_times: bool = False
-    """Whether its words have times."""
-    looped: bool = False
-    """Whether the decoder got caught in a loop."""
-    cut_words: int = 0
-    """Words left out because CTC does not hear them."""
 
 
 class _Spoken(NamedTuple):

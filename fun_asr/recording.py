@@ -11,7 +11,7 @@ from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.audio.report import AudioReport, Loss
 from fun_asr.audio.segment import Span
 from fun_asr.errors import AudioDecodeError
-from fun_asr.recogniser import RecognisedSegment
+from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.transcript import Cut, Lost, ModelInfo, Result, Segment, Transcript, TranscriptionFailure
 
 __all__ = ["RecordingState"]

@@ -23,9 +23,10 @@ from fun_asr.layers.routing_stats import LayerRouting, collect_routing
 from fun_asr.memory import return_free_memory, set_up_memory
 from fun_asr.models.fun_asr.load import load_network
 from fun_asr.models.fun_asr.network import FunASR
+from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.options import DEFAULT_BEAM_SIZE, Decoding, ModelOptions, TranscriptionOptions
 from fun_asr.pool import SegmentPool
-from fun_asr.recogniser import RecognisedSegment, Recogniser
+from fun_asr.recogniser import Recogniser
 from fun_asr.recording import RecordingState
 from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.languages import language_code, unknown_language

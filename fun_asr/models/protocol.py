@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +21,8 @@ class RecognisedSegment:
     """Code, given or detected; None where it was neither."""
     language_probability: float | None = None
     """None where the language was given or not detected."""
+    language_evidence: Mapping[str, float] | None = None
+    """What this segment alone says of its language: the probability of each; None where none was detected."""
     text: str = ""
     """As it is written; empty where nobody speaks."""
     spoken: str = ""
