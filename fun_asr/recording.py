@@ -13,6 +13,7 @@ from fun_asr.audio.segment import Span
 from fun_asr.errors import AudioDecodeError
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.transcript import Cut, Lost, ModelInfo, Result, Segment, Transcript, TranscriptionFailure
+from fun_asr.transcript.sentences import sentences
 
 __all__ = ["RecordingState"]
 
@@ -24,6 +25,7 @@ class _Finished:
     span: Span
     channel: int | None
     track: int | None
+    pauses: tuple[tuple[int, int], ...]
     found: RecognisedSegment
 
     @property
@@ -54,7 +56,7 @@ class RecordingState:
         """Take up what was recognised of a segment."""
         if self.language_evidence is None:
             self.language_evidence = found.language_evidence
-        self.finished.append(_Finished(segment.span, segment.channel, segment.track, found))
+        self.finished.append(_Finished(segment.span, segment.channel, segment.track, segment.pauses, found))
 
     def result(self, model: ModelInfo) -> Result | None:
         """What came of the recording; None before it is finished.
@@ -68,7 +70,7 @@ class RecordingState:
             return TranscriptionFailure(path=self.path or self.error.path, error=self.error)
         ordered = sorted(self.finished, key=lambda done: done.order)
         language, probability = self._main_language(ordered)
-        segments = tuple(
+        chunks = tuple(
             Segment(
                 start=done.span.start / SAMPLE_RATE,
                 end=done.span.end / SAMPLE_RATE,
@@ -80,15 +82,18 @@ class RecordingState:
                 spoken=done.found.spoken,
                 channel=done.channel,
                 track=done.track,
+                pauses=tuple((start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in done.pauses),
             )
             for done in ordered
         )
+        segments = [sentence for chunk in chunks for sentence in sentences(chunk)]
         return Transcript(
             path=self.path,
             duration=self.samples / SAMPLE_RATE,
             language=language,
             language_probability=probability,
-            segments=segments,
+            segments=tuple(sorted(segments, key=lambda segment: segment.start)),
+            chunks=chunks,
             word_times=any(done.found.word_times for done in ordered),
             cut=Cut(
                 silent_segments=sum(not done.found.spoken for done in ordered),

@@ -153,11 +153,11 @@ class _Output:
 
     def _printed(self, transcript: Transcript) -> bytes:
         from fun_asr.inputs.discover import STANDARD_INPUT
-        from fun_asr.writers.base import json_line
+        from fun_asr.writers.base import encoded
 
         ((name, writer),) = self._writers.items()
-        if name == "json":
-            return json_line(transcript)
+        if (line := writer.line(transcript)) is not None:
+            return encoded(line)
         if name != "txt":
             return writer.encode(transcript, self._infos[transcript.path or STANDARD_INPUT])
         text = transcript.text.encode()
