@@ -7,9 +7,10 @@ import dataclasses
 import errno
 import functools
 import os
+import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,14 +24,15 @@ from fun_asr.cli.common import (
     renamed,
     without_standard_input,
 )
+from fun_asr.cli.log import log_options
 from fun_asr.cli.output import output_options
+from fun_asr.cli.progress import Progress, record_done
+from fun_asr.cli.say import say
 from fun_asr.cli.streams import STANDARD_INPUT_NAME, is_closed
 from fun_asr.errors import AudioDecodeError, FunASRError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-
-    from tqdm import tqdm
 
     from fun_asr.inputs.discover import Inputs
     from fun_asr.options import ModelOptions, TranscriptionOptions
@@ -46,6 +48,7 @@ _FATAL_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 @recognition_options
 @click.option("-o", "--output_dir", type=click.Path(path_type=Path), help="Write files for each recording in here.")
 @output_options
+@log_options
 def transcribe(
     paths: tuple[str, ...],
     model: ModelOptions,
@@ -76,7 +79,7 @@ def transcribe(
 
     inputs = find_recordings(paths)
     if left_out := describe_left_out(inputs.left_out):
-        click.echo(f"fun-asr: {left_out}", err=True)
+        say(left_out)
     if STANDARD_INPUT in inputs.recordings and is_closed(sys.stdin):
         inputs.recordings.remove(STANDARD_INPUT)
         inputs.failures.append(AudioDecodeError(STANDARD_INPUT_NAME, "is closed"))
@@ -86,7 +89,7 @@ def transcribe(
         transcriber = load_transcriber(model, options.language)
         _run(functools.partial(transcriber.run, options=options), inputs, output)
     if output.failed and output.total > 1:
-        click.echo(f"fun-asr: {output.failed} of {output.total} failed", err=True)
+        say(f"{output.failed} of {output.total} failed", failed=output.failed, total=output.total)
     if output.failed:
         click.get_current_context().exit(1)
 
@@ -176,37 +179,29 @@ def _run(recognise: Callable[..., Generator[Result, None, None]], inputs: Inputs
 
     with contextlib.ExitStack() as stack:
         names: dict[str, str] = {}  # file read for another name -> that name
-        bar = stack.enter_context(_progress_bar(inputs))
-        results = recognise(
-            without_standard_input(inputs.recordings, names, stack),
-            on_progress=bar.update if len(inputs.recordings) == 1 else None,
-        )
+        progress = stack.enter_context(Progress())
+        progress.begin({path: _size(path) for path in inputs.recordings})
+        results = recognise(without_standard_input(inputs.recordings, names, stack), on_progress=progress.add)
         # Closed before an error leaves this function: its readers must not outlive it.
         for result in stack.enter_context(contextlib.closing(results)):
-            with bar.external_write_mode(file=sys.stderr):
-                if isinstance(result, TranscriptionFailure):
-                    output.fail(renamed(result.error, names))
-                else:
-                    assert result.path is not None
-                    named = dataclasses.replace(result, path=names.get(result.path, result.path))
-                    print_warnings(named)
-                    output.write(named)
-            if len(inputs.recordings) > 1:
-                bar.update()
+            assert result.path is not None
+            path = names.get(result.path, result.path)
+            if isinstance(result, TranscriptionFailure):
+                output.fail(renamed(result.error, names))
+                progress.finish(path, failed=True)
+                continue
+            named = dataclasses.replace(result, path=path)
+            print_warnings(named)
+            record_done(named)
+            with progress.out_of_the_way():
+                output.write(named)
+            progress.finish(path, seconds=named.duration)
 
 
-def _progress_bar(inputs: Inputs) -> tqdm[Never]:
-    """Seconds of the one recording, or recordings done; silent where standard error is no terminal."""
-    from tqdm import tqdm
-
-    from fun_asr.audio.decode import probe
-
-    if len(inputs.recordings) > 1:
-        return tqdm(total=len(inputs.recordings), unit="file", disable=None)
-    seconds = probe(inputs.recordings[0]) if sys.stderr.isatty() else None
-    return tqdm(
-        total=None if seconds is None else round(seconds),
-        unit="s",
-        disable=None,
-        bar_format="{l_bar}{bar}| {n:.0f}/{total} s of audio [{elapsed}<{remaining}]" if seconds is not None else None,
-    )
+def _size(path: str) -> int | None:
+    """Bytes of a file; None of what has no such number."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
