@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from fun_asr.cli.common import print_error, print_warnings
 from fun_asr.cli.lengths import Lengths
@@ -130,9 +129,9 @@ class Progress:
             self._lengths.learn(path, seconds or 0.0)
         self._draw()
 
-    def out_of_the_way(self) -> AbstractContextManager[Any]:
-        """While standard output is written to, which may be the same terminal."""
-        return self._bar.external_write_mode(file=sys.stdout)  # type: ignore[no-any-return]
+    def out_of_the_way(self, stream: TextIO) -> AbstractContextManager[Any]:
+        """While a stream is written to, which may be the same terminal."""
+        return self._bar.external_write_mode(file=stream)  # type: ignore[no-any-return]
 
     def fail(self) -> None:
         """Take up that something else failed than a recording."""

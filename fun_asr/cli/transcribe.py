@@ -32,11 +32,11 @@ from fun_asr.cli.streams import STANDARD_INPUT_NAME, is_closed
 from fun_asr.errors import AudioDecodeError, FunASRError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
     from fun_asr.inputs.discover import Inputs
     from fun_asr.options import ModelOptions, TranscriptionOptions
-    from fun_asr.transcript import Result, Transcript
+    from fun_asr.transcript import Result, Segment, Transcript
     from fun_asr.writers.base import Writer
 
 # What stops every file that is still to be written, and not only one with an odd name.
@@ -47,6 +47,9 @@ _FATAL_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @recognition_options
 @click.option("-o", "--output_dir", type=click.Path(path_type=Path), help="Write files for each recording in here.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Print segments with their times on standard error as they are recognised."
+)
 @output_options
 @log_options
 def transcribe(
@@ -54,6 +57,7 @@ def transcribe(
     model: ModelOptions,
     options: TranscriptionOptions,
     output_dir: Path | None,
+    verbose: bool,
     writers: dict[str, Writer],
 ) -> None:
     """Transcribe audio and video files. A folder stands for all recordings in it and below; - is standard input.
@@ -87,7 +91,7 @@ def transcribe(
     output = _Output(inputs, output_dir, writers, bare=bare)
     if inputs.recordings:
         transcriber = load_transcriber(model, options.language)
-        _run(functools.partial(transcriber.run, options=options), inputs, output)
+        _run(functools.partial(transcriber.run, options=options), inputs, output, verbose=verbose)
     if output.failed and output.total > 1:
         say(f"{output.failed} of {output.total} failed", failed=output.failed, total=output.total)
     if output.failed:
@@ -174,14 +178,28 @@ class _Output:
         return path + b"\t" + text + b"\n"
 
 
-def _run(recognise: Callable[..., Generator[Result, None, None]], inputs: Inputs, output: _Output) -> None:
+def _run(
+    recognise: Callable[..., Generator[Result, None, None]], inputs: Inputs, output: _Output, *, verbose: bool
+) -> None:
     from fun_asr.transcript import TranscriptionFailure
 
     with contextlib.ExitStack() as stack:
         names: dict[str, str] = {}  # file read for another name -> that name
         progress = stack.enter_context(Progress())
         progress.begin({path: _size(path) for path in inputs.recordings})
-        results = recognise(without_standard_input(inputs.recordings, names, stack), on_progress=progress.add)
+
+        def show(path: str | None, segments: Sequence[Segment]) -> None:
+            with progress.out_of_the_way(sys.stderr):
+                for segment in segments:
+                    named = f"{names.get(path or '', path)}\t" * (len(inputs.recordings) > 1)
+                    times = f"[{_clock(segment.start)} --> {_clock(segment.end)}]"
+                    click.echo(f"{named}{times} {segment.text}", err=True)
+
+        results = recognise(
+            without_standard_input(inputs.recordings, names, stack),
+            on_progress=progress.add,
+            on_segments=show if verbose else None,
+        )
         # Closed before an error leaves this function: its readers must not outlive it.
         for result in stack.enter_context(contextlib.closing(results)):
             assert result.path is not None
@@ -193,9 +211,16 @@ def _run(recognise: Callable[..., Generator[Result, None, None]], inputs: Inputs
             named = dataclasses.replace(result, path=path)
             print_warnings(named)
             record_done(named)
-            with progress.out_of_the_way():
+            with progress.out_of_the_way(sys.stdout):
                 output.write(named)
             progress.finish(path, seconds=named.duration)
+
+
+def _clock(seconds: float) -> str:
+    """As Whisper prints times: 00:01.500, and hours where there are any."""
+    minutes, rest = divmod(round(1000 * seconds), 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours:02}:" if hours else "") + f"{minutes:02}:{rest // 1000:02}.{rest % 1000:03}"
 
 
 def _size(path: str) -> int | None:
