@@ -122,6 +122,19 @@ def test_bench_hotwords(run: Run, manifest: Path, noise: Path, tmp_path: Path) -
     assert rows[-1] == ["Noise and silence with the list: 0 words."]
 
 
+def test_bench_subtitles(run: Run, manifest: Path, tmp_path: Path) -> None:
+    cue = "1\\n00:00:01,000 --> 00:00:03,000\\nA sentence.\\n\\n2\\n00:00:03,500 --> 00:00:12,500\\nnone, of twenty letters\\n"
+    # Called with -c, its program, the model, threads, recording, language and the file to write.
+    peer = program(tmp_path / "peer", f"import sys\nopen(sys.argv[7], 'w').write('{cue}')\n")
+    options = ["--peer_python", peer, "--peer_model", tmp_path, "--minutes", 0.2, "--threads", 1]
+    rows = run("bench-subtitles", f"en={manifest}", *options)
+    ours, theirs = rows[2], rows[3]
+    assert (ours[0], theirs[0]) == ("en, Fun-ASR", "en, faster-whisper")
+    assert int(ours[1]) >= 3 and float(ours[6]) <= 7.0
+    assert [float(cell) for cell in ours[2:5]] == [100, 100, 100] and ours[5] == "0"
+    assert (theirs[1], theirs[6], theirs[7], theirs[10]) == ("2", "9.00", "0", "23 x 1")
+
+
 def test_bench_guard(run: Run, manifest: Path, noise: Path) -> None:
     quiet, speech, invented = run("bench-guard", manifest, "--noise", noise, "--minutes", 0.1, "--threads", 1)
     assert quiet[0].endswith("key clicks: 0 words.")
