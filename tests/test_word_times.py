@@ -84,14 +84,20 @@ def test_json_has_the_words_or_says_that_there_are_none(transcriber: Transcriber
     assert without["text"] == found["text"]
 
 
-def test_ctc_words_have_times_and_spanish_ones_do_not(transcriber: Transcriber) -> None:
+def test_words_of_ctc_and_in_other_languages_have_times(transcriber: Transcriber) -> None:
     samples = decode(DATA / SHORT[0]["audio_filepath"])
     bare = transcriber.transcribe_samples(samples, decoding="ctc")
     assert [word.text for segment in bare.segments for word in segment.words] == bare.text.split()
     spanish = transcriber.transcribe_samples(decode(DATA / "es-00003.opus"), language="es")
-    assert spanish.text
-    assert not spanish.word_times
-    assert not any(segment.words for segment in spanish.segments)
+    (segment,) = spanish.segments
+    assert spanish.word_times
+    assert [word.text for word in segment.words] == spanish.text.split()
+    places = [place for word in segment.words for place in (word.start, word.end)]
+    assert places == sorted(places) and 0 <= places[0] and places[-1] <= spanish.duration
+    assert all(word.confidence is not None and 0 < word.confidence <= 1 for word in segment.words)
+    assert not transcriber.transcribe_samples(
+        decode(DATA / "es-00003.opus"), language="es", word_times=False
+    ).word_times
 
 
 @pytest.mark.parametrize("kind", ["silence", "hiss", "tone", "chords", "key clicks"])

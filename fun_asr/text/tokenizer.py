@@ -99,6 +99,20 @@ class Tokenizer:
         starts = [i for i, token in enumerate(tokens) if i == 0 or token in self._word_starts]
         return [slice(a, b) for a, b in pairwise([*starts, len(tokens)])]
 
+    def split_characters(self, tokens: Sequence[int]) -> list[slice]:
+        """The tokens of each character, or of several that share them."""
+        parts, start, spelled = [], 0, b""
+        for i, token in enumerate(tokens):
+            spelled += self.token_bytes[token]
+            try:
+                spelled.decode("utf-8")
+            except UnicodeDecodeError:
+                if i + 1 < len(tokens):
+                    continue
+            parts.append(slice(start, i + 1))
+            start, spelled = i + 1, b""
+        return parts
+
     @cached_property
     def token_bytes(self) -> tuple[bytes, ...]:
         """The UTF-8 bytes that each text token stands for; a character may be spread over several tokens."""
