@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from fun_asr.scoring.texts import WordErrorRate, wer
     from fun_asr.transcriber import Transcriber, load_model
     from fun_asr.transcript import Cut, Segment, Transcript, TranscriptionFailure, Word
+    from fun_asr.transcript.cues import SubtitleOptions
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Cut",
     "Segment",
+    "SubtitleOptions",
     "Transcriber",
     "Transcript",
     "TranscriptionFailure",
@@ -31,6 +33,7 @@ __all__ = [
 _MODULE_OF = {
     "Cut": "fun_asr.transcript",
     "Segment": "fun_asr.transcript",
+    "SubtitleOptions": "fun_asr.transcript.cues",
     "Transcriber": "fun_asr.transcriber",
     "Transcript": "fun_asr.transcript",
     "TranscriptionFailure": "fun_asr.transcript",

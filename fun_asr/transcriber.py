@@ -27,11 +27,11 @@ from fun_asr.models.registry import load_recogniser
 from fun_asr.options import DEFAULT_BEAM_SIZE, Decoding, ModelOptions, Task, TranscriptionOptions
 from fun_asr.pool import SegmentPool
 from fun_asr.recording import RecordingState
-from fun_asr.streaming.live import StreamOptions
+from fun_asr.streaming.live import DEFAULT_STREAM, StreamOptions
 from fun_asr.streaming.stream import Stream
 from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.languages import language_code, unknown_language
-from fun_asr.transcript import ModelInfo, Result, Transcript
+from fun_asr.transcript import ModelInfo, Result, Segment, Transcript
 from fun_asr.weights.directory import VAD_FILE
 
 __all__ = ["Transcriber", "load", "load_model"]
@@ -42,6 +42,7 @@ POOL_BATCHES = 16
 PADDED_SECONDS_ON_CPU = 240.0  # of a batch: more makes the caches miss, not the products faster
 
 Progress = Callable[[float], object]
+NewSegments = Callable[[str | None, Sequence[Segment]], object]
 Phrases = Iterable[str | tuple[str, float]]
 
 
@@ -213,10 +214,16 @@ class Transcriber:
         paths: Iterable[str | os.PathLike[str]],
         options: TranscriptionOptions,
         on_progress: Progress | None = None,
+        on_segments: NewSegments | None = None,
     ) -> Generator[Result, None, None]:
-        """`transcribe` with its options in one object."""
+        """`transcribe` with its options in one object.
+
+        Arguments:
+            on_segments: called with a path and the segments that are known since the last call, in the order in which
+                each recording was read, long before the transcript is whole.
+        """
         self._check(options)
-        return self._transcribe(paths, options, on_progress)
+        return self._transcribe(paths, options, on_progress, on_segments)
 
     def stream(
         self,
@@ -253,7 +260,7 @@ class Transcriber:
         return self.run_stream(options, sampling_rate, StreamOptions(silence=silence, interval=interval))
 
     def run_stream(
-        self, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE, stream: StreamOptions = StreamOptions()
+        self, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE, stream: StreamOptions = DEFAULT_STREAM
     ) -> Stream:
         """`stream` with its options in objects."""
         self._check(options)
@@ -335,6 +342,7 @@ class Transcriber:
         paths: Iterable[str | os.PathLike[str]],
         options: TranscriptionOptions,
         on_progress: Progress | None,
+        on_segments: NewSegments | None,
     ) -> Generator[Result, None, None]:
         recordings: dict[int, RecordingState] = {}
 
@@ -349,7 +357,7 @@ class Transcriber:
             opened(), self.recogniser.segment_seconds, default_workers(), self._detector, options.audio
         )
         with closing(segments) as events:
-            yield from self._results(events, recordings, options, on_progress)
+            yield from self._results(events, recordings, options, on_progress, on_segments)
 
     def _results(
         self,
@@ -357,6 +365,7 @@ class Transcriber:
         recordings: dict[int, RecordingState],
         options: TranscriptionOptions,
         on_progress: Progress | None,
+        on_segments: NewSegments | None = None,
     ) -> Iterator[Result]:
         """Fill the pool, take a batch of like lengths from it, recognise it; `recordings` loses what is yielded."""
         on_cpu = self._on_cpu
@@ -381,6 +390,12 @@ class Transcriber:
             if on_progress is not None and seconds:
                 on_progress(seconds)
 
+        def announce(owners: Iterable[RecordingState]) -> None:
+            if on_segments is not None:
+                for owner in owners:
+                    if fresh := owner.fresh():
+                        on_segments(owner.path, fresh)
+
         exhausted = False
         while not exhausted or pool:
             # Only what is read, never how fast, decides on a batch: the output must not depend on timing.
@@ -391,6 +406,8 @@ class Transcriber:
                 else:
                     done = self._receive(event, recordings[event.recording], pool)
                     report(done)
+                    if done:
+                        announce([recordings[event.recording]])
                     yield from ready()
             if pool:
                 undetected = self._undetected(recordings) if detects else frozenset()
@@ -406,6 +423,7 @@ class Transcriber:
                     owner.pending -= 1
                     owner.add(segment, recognised)
                 return_free_memory()
+                announce(recordings[index] for index in sorted({segment.recording for segment in batch}))
                 report(sum(segment.span.seconds for segment in batch))
             yield from ready()
 
@@ -425,7 +443,7 @@ class Transcriber:
             if event.error is not None:
                 pool.drop(event.recording)
             return 0.0
-        recording.samples = max(recording.samples, event.span.end)
+        recording.expect(event)
         if event.speech and not is_silent(event.samples):
             recording.pending += 1
             pool.add(event)

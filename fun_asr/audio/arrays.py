@@ -29,7 +29,7 @@ def checked_samples(samples: npt.ArrayLike) -> Samples:
     """
     array = np.asarray(samples)
     if array.ndim == 1 and array.dtype == np.int16:
-        return array.astype(np.float32) / INT16
+        return array.astype(np.float32) / np.float32(INT16)
     if array.ndim != 1 or array.dtype.kind != "f" or not np.isfinite(array).all():
         raise ConfigError(
             "need finite floating-point mono samples (or int16) of shape [samples], "

@@ -11,6 +11,8 @@ __all__ = ["Agreement"]
 
 SETTLED = 0.6  # seconds: a word that ends later than that before the end of the sound may still change
 EDGE = 0.2  # seconds: a word that ends later than that may be cut off by the end of the sound
+COPY = 3  # words that are a copy of others
+COPIED_WITHIN = 40  # words back
 OVERLAP = 0.1  # seconds by which the times of one word differ between two hypotheses
 
 
@@ -32,6 +34,8 @@ class Agreement:
             the words that are committed now, and those after them that are likely.
         """
         fresh = self._fresh(words, start)
+        said = [word.text for word in (*self.committed, *fresh)]
+        fresh = fresh[: max(0, _without_repeats(said) - len(self.committed))]
         agreed = 0
         for now, before in zip(fresh, self._before, strict=False):
             if _plain(now.text) != _plain(before.text) or now.end > end - SETTLED:
@@ -54,6 +58,21 @@ class Agreement:
         if fresh and _plain(fresh[0].text) == _plain(last.text) and fresh[0].start < last.end + OVERLAP:
             return fresh[1:]
         return fresh
+
+
+def _without_repeats(words: Sequence[str]) -> int:
+    """How many of some words come before a copy of what was just said.
+
+    A decoder that has come to the end of the sound before that of the sentence says things again. What was said twice
+    indeed is only held back: the final text has it.
+    """
+    plain = [_plain(word) for word in words]
+    for end in range(COPY, len(plain)):
+        copy = plain[end - COPY + 1 : end + 1]
+        nearby = plain[max(0, end - COPY - COPIED_WITHIN) : end]
+        if any(nearby[i : i + COPY] == copy for i in range(len(nearby) - COPY + 1)):
+            return end - COPY + 1
+    return len(plain)
 
 
 def _plain(word: str) -> str:

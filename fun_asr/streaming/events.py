@@ -51,7 +51,7 @@ class Final:
     """Of the utterance, seconds of the stream."""
     end: float
     segments: tuple[Segment, ...]
-    """Its sentences, with words and confidence, times in seconds of the stream; none where nobody turned out to speak."""
+    """Its sentences, with words and confidence, times in seconds of the stream; none where nobody spoke."""
 
     @property
     def text(self) -> str:

@@ -20,7 +20,7 @@ from fun_asr.streaming.endpoint import Endpointer, Samples, Utterance
 from fun_asr.streaming.events import Committed, Final, Partial, StreamEvent
 from fun_asr.transcript import WRITTEN_WITHOUT_SPACES, ModelInfo, Transcript, Word
 
-__all__ = ["LiveStream", "Request", "StreamOptions"]
+__all__ = ["DEFAULT_STREAM", "LiveStream", "Request", "StreamOptions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,9 @@ class StreamOptions:
     """Longest sound that a partial result is made of."""
     kept: float = 4.0
     """Of it, what is heard again after the window has moved on."""
+
+
+DEFAULT_STREAM = StreamOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ class LiveStream:
         detector: SpeechDetector,
         options: TranscriptionOptions,
         longest: float,
-        stream: StreamOptions = StreamOptions(),
+        stream: StreamOptions = DEFAULT_STREAM,
     ) -> None:
         self._options = options
         # The first impression: quick, and unchanged by what only whole sentences allow.

@@ -13,7 +13,7 @@ from fun_asr.audio.vad import SpeechDetector
 from fun_asr.models.protocol import SegmentRecogniser
 from fun_asr.options import TranscriptionOptions
 from fun_asr.streaming.events import StreamEvent
-from fun_asr.streaming.live import LiveStream, Request, StreamOptions
+from fun_asr.streaming.live import DEFAULT_STREAM, LiveStream, Request, StreamOptions
 from fun_asr.transcript import Transcript
 
 __all__ = ["AsyncStream", "Stream"]
@@ -42,7 +42,7 @@ class Stream:
         detector: SpeechDetector,
         options: TranscriptionOptions,
         sampling_rate: int = 16_000,
-        stream: StreamOptions = StreamOptions(),
+        stream: StreamOptions = DEFAULT_STREAM,
     ) -> None:
         recogniser.prepare(options)
         self._recogniser = recogniser
