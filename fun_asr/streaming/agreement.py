@@ -13,6 +13,7 @@ SETTLED = 0.6  # seconds: a word that ends later than that before the end of the
 EDGE = 0.2  # seconds: a word that ends later than that may be cut off by the end of the sound
 COPY = 3  # words that are a copy of others
 COPIED_WITHIN = 40  # words back
+SAID = 0.6  # of the first time's seconds, that a repetition takes at least
 OVERLAP = 0.1  # seconds by which the times of one word differ between two hypotheses
 
 
@@ -34,8 +35,7 @@ class Agreement:
             the words that are committed now, and those after them that are likely.
         """
         fresh = self._fresh(words, start)
-        said = [word.text for word in (*self.committed, *fresh)]
-        fresh = fresh[: max(0, _without_repeats(said) - len(self.committed))]
+        fresh = fresh[: max(0, _without_repeats([*self.committed, *fresh]) - len(self.committed))]
         agreed = 0
         for now, before in zip(fresh, self._before, strict=False):
             if _plain(now.text) != _plain(before.text) or now.end > end - SETTLED:
@@ -60,19 +60,22 @@ class Agreement:
         return fresh
 
 
-def _without_repeats(words: Sequence[str]) -> int:
-    """How many of some words come before a copy of what was just said.
+def _without_repeats(words: Sequence[Word]) -> int:
+    """How many of some words come before a copy that nobody said.
 
-    A decoder that has come to the end of the sound before that of the sentence says things again. What was said twice
-    indeed is only held back: the final text has it.
+    A decoder that has come to the end of the sound before that of the sentence says things again, in no time.
     """
-    plain = [_plain(word) for word in words]
-    for end in range(COPY, len(plain)):
-        copy = plain[end - COPY + 1 : end + 1]
-        nearby = plain[max(0, end - COPY - COPIED_WITHIN) : end]
-        if any(nearby[i : i + COPY] == copy for i in range(len(nearby) - COPY + 1)):
-            return end - COPY + 1
-    return len(plain)
+    plain = [_plain(word.text) for word in words]
+    for first in range(1, len(words) - COPY + 1):
+        copy = plain[first : first + COPY]
+        for i in range(max(0, first - COPIED_WITHIN), first):
+            if plain[i : i + COPY] == copy and _seconds(words, first) < SAID * _seconds(words, i):
+                return first
+    return len(words)
+
+
+def _seconds(words: Sequence[Word], first: int) -> float:
+    return words[first + COPY - 1].end - words[first].start
 
 
 def _plain(word: str) -> str:
