@@ -9,10 +9,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
+from fun_asr.audio.arrays import checked_samples, resampled
+from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.options import AudioOptions
 from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, default_workers, read_segments
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
@@ -26,6 +27,8 @@ from fun_asr.models.registry import load_recogniser
 from fun_asr.options import DEFAULT_BEAM_SIZE, Decoding, ModelOptions, Task, TranscriptionOptions
 from fun_asr.pool import SegmentPool
 from fun_asr.recording import RecordingState
+from fun_asr.streaming.live import DEFAULT_STREAM, StreamOptions
+from fun_asr.streaming.stream import Stream
 from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.languages import language_code, unknown_language
 from fun_asr.transcript import ModelInfo, Result, Segment, Transcript
@@ -222,10 +225,54 @@ class Transcriber:
         self._check(options)
         return self._transcribe(paths, options, on_progress, on_segments)
 
+    def stream(
+        self,
+        *,
+        sampling_rate: int = SAMPLE_RATE,
+        language: str | Sequence[str] | None = None,
+        beam_size: int = DEFAULT_BEAM_SIZE,
+        word_times: bool = True,
+        itn: bool = True,
+        hotwords: Phrases = (),
+        silence: float = 0.6,
+        interval: float = 0.4,
+    ) -> Stream:
+        """Recognise speech while it is spoken.
+
+        Arguments:
+            sampling_rate: of the samples that will be fed, Hz.
+            language, beam_size, word_times, itn, hotwords: as for `transcribe`, of what is final.
+            silence: seconds without speech that end an utterance.
+            interval: seconds of sound between two partial results; 0 gives none.
+
+        Raises:
+            ConfigError: as for `transcribe`.
+        """
+        given, among = known_codes(language)
+        options = TranscriptionOptions(
+            language=given,
+            languages=among,
+            beam_size=beam_size,
+            word_times=word_times,
+            itn=itn,
+            hotwords=checked_hotwords(hotwords),
+        )
+        return self.run_stream(options, sampling_rate, StreamOptions(silence=silence, interval=interval))
+
+    def run_stream(
+        self, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE, stream: StreamOptions = DEFAULT_STREAM
+    ) -> Stream:
+        """`stream` with its options in objects."""
+        self._check(options)
+        if self._detector is None:
+            raise ConfigError("a stream needs a speech detector")
+        return Stream(self.recogniser, self._detector, options, sampling_rate, stream)
+
     def transcribe_samples(
         self,
-        samples: npt.NDArray[np.float32],
+        samples: npt.ArrayLike,
         *,
+        sampling_rate: int = SAMPLE_RATE,
         language: str | Sequence[str] | None = None,
         decoding: Decoding = "generate",
         beam_size: int = DEFAULT_BEAM_SIZE,
@@ -241,13 +288,13 @@ class Transcriber:
         """Transcribe a waveform in memory.
 
         Arguments:
-            samples: floating-point `[samples]`, mono at 16 kHz, in [-1, 1].
+            samples: mono `[samples]`, floating point in [-1, 1] or int16.
+            sampling_rate: of the samples, Hz.
             language, decoding, beam_size, batch_size, word_times, punctuation, itn, hotwords, task, initial_prompt,
                 temperature_fallback: as for `transcribe`.
 
         Raises:
-            ConfigError: as for `transcribe`.
-            ValueError: when the samples are not one row of finite floating-point numbers.
+            ConfigError: as for `transcribe`, and when the samples are not one row of such numbers.
         """
         given, among = known_codes(language)
         options = TranscriptionOptions(
@@ -264,17 +311,14 @@ class Transcriber:
             initial_prompt=initial_prompt,
             temperature_fallback=temperature_fallback,
         )
-        return self.run_samples(samples, options)
+        return self.run_samples(samples, options, sampling_rate)
 
-    def run_samples(self, samples: npt.NDArray[np.floating], options: TranscriptionOptions) -> Transcript:
+    def run_samples(
+        self, samples: npt.ArrayLike, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE
+    ) -> Transcript:
         """`transcribe_samples` with its options in one object."""
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
-            raise ValueError(
-                f"need finite floating-point mono samples of shape [samples], got {samples.dtype} {list(samples.shape)}"
-            )
         self._check(options)
-        blocks = [samples.astype(np.float32, copy=False)]
+        blocks = [resampled(checked_samples(samples), sampling_rate)]
 
         def events() -> Iterator[AudioSegment | EndOfRecording]:
             yield from cut_stream(0, blocks, self.recogniser.segment_seconds, self._detector)

@@ -20,6 +20,7 @@ LAYERS = (
     ("pool", "inputs", "scoring"),
     ("writers",),
     ("recording",),
+    ("streaming",),
     ("transcriber",),
     ("convert", "batch"),
     ("training",),

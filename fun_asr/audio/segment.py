@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.vad import WINDOW, WINDOWS_PER_SECOND
 
-__all__ = ["Span", "pack_speech", "pauses", "segment_stream", "split_at_pauses"]
+__all__ = ["CERTAIN", "SPEECH", "Span", "longest_pause", "pack_speech", "pauses", "segment_stream", "split_at_pauses"]
 
 HOP = SAMPLE_RATE // 100  # 160 samples = 10 ms, the resolution of a cut
 SMOOTHING = 20  # hops = 0.2 s: longer than the closure of a stop consonant, shorter than a pause between phrases
@@ -222,12 +222,18 @@ def _next_span(
             return quiet_start, True
     # Beyond it, so that a long pause which begins within it is known to be one.
     if known >= longest + LONG_PAUSE or (final and known > longest):
-        return _pause(rest, heard, longest), True
+        return longest_pause(rest, heard, longest), True
     return (known, True) if final else None
 
 
-def _pause(rest: npt.NDArray[np.float32], heard: npt.NDArray[np.bool_], longest: int) -> int:
-    """Windows of a span that ends in the longest pause of its latter half."""
+def longest_pause(rest: npt.NDArray[np.float32], heard: npt.NDArray[np.bool_], longest: int) -> int:
+    """Windows of a span that ends in the longest pause of its latter half.
+
+    Arguments:
+        rest: samples, at least as many as in `longest` windows.
+        heard: whether there is speech in each of their windows `[W]`.
+        longest: most windows of the span.
+    """
     first = longest // 2
     edges = np.flatnonzero(np.diff(heard[first:longest], prepend=True, append=True)).reshape(-1, 2)
     if len(edges):
