@@ -17,7 +17,7 @@ LAYERS = (
     ("punctuation", "decoding"),
     ("drafts",),
     ("models",),
-    ("pool", "inputs", "scoring"),
+    ("pool", "inputs", "scoring", "hub"),
     ("recogniser", "writers"),
     ("recording",),
     ("transcriber",),
