@@ -28,21 +28,25 @@ class Names:
 
 
 def find_names(names: Iterable[str], config: Qwen3Config) -> Names:
-    """What the parts of a model are called, by the names of its tensors."""
-    known = set(names)
-    qwen = any(name.startswith("thinker.") for name in known)
-    root = "thinker." if qwen else ""
-    audio = "thinker.audio_tower." if qwen else "model.audio_tower."
-    inner = qwen or config.kind == "omni"
-    project = (f"{audio}proj1", f"{audio}proj2")
-    if not inner:
-        project = ("model.multi_modal_projector.linear_1", "model.multi_modal_projector.linear_2")
-    score = config.kind == "aligner" and not qwen
+    """What the parts of a model are called, by the names of its tensors.
+
+    Qwen puts everything under "thinker."; transformers parts encoder and projection of Qwen3-ASR, and writes the
+    thinker alone without its name.
+    """
+    known = {name for name in names if not name.startswith(SKIPPED)}
+    roots = ("thinker.", "model.", "")
+    root = next((root for root in roots if f"{root}audio_tower.conv_out.weight" in known), roots[0])
+    audio = f"{root}audio_tower."
+    apart = f"{root}multi_modal_projector.linear_"
+    project = (f"{apart}1", f"{apart}2") if f"{apart}1.weight" in known else (f"{audio}proj1", f"{audio}proj2")
+    inner = f"{root}language_model."
+    text = inner if f"{inner}embed_tokens.weight" in known else f"{root}model."
+    outside = "" if root == "model." else root
     return Names(
         audio=audio,
         project=project,
-        text="thinker.model." if qwen else "model.language_model.",
-        head="score" if score else f"{root}lm_head",
+        text=text,
+        head="score" if config.kind == "aligner" and "score.weight" in known else f"{outside}lm_head",
         fused_experts=any(name.endswith("mlp.experts.gate_up_proj") for name in known),
     )
 
