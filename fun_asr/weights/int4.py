@@ -14,7 +14,7 @@ from fun_asr.kernels.products import GROUP
 
 __all__ = ["dequantize_int4", "quantize_int4"]
 
-_LARGEST = (7.0, 7.5, 8.0, 8.5, 9.0, 9.5)
+_LARGEST = (7.0, 8.0, 9.0)
 """What the largest weight of a group is tried as: beyond 7 it is clipped and the others are rounded more finely."""
 
 
@@ -52,6 +52,6 @@ def quantize_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def dequantize_int4(nibbles: Tensor, scale: Tensor, in_features: int) -> Tensor:
     """Return the float32 matrix `[..., F, in_features]` that `quantize_int4` packed."""
-    integers = torch.stack((nibbles & 15, nibbles >> 4), dim=-1).flatten(-2).float() - 8
-    groups = integers.unflatten(-1, (-1, GROUP)) * scale.float().unsqueeze(-1)
-    return groups.flatten(-2)[..., :in_features]
+    integers: Tensor = torch.stack((nibbles & 15, nibbles >> 4), dim=-1).flatten(-2).float() - 8
+    weight = (integers.unflatten(-1, (-1, GROUP)) * scale.float().unsqueeze(-1)).flatten(-2)
+    return weight[..., :in_features]
