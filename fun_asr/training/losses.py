@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fun_asr.layers.attention import length_mask
 from fun_asr.models.fun_asr.ctc import CTCHead
 from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.training.data import IGNORED, Batch
@@ -56,7 +55,7 @@ def joint_loss(
 ) -> Losses:
     """Decoder cross-entropy plus the weighted CTC, router and distillation losses, each a mean over its tokens."""
     encoded, lengths_B = model.encode(batch.features, batch.lengths_B)
-    mask = length_mask(lengths_B, encoded.shape[1])
+    mask = model.decoder.memory_mask(lengths_B, encoded.shape[1])
     trained = batch.labels_BS != IGNORED
     teaching = batch.teaching
     taught = torch.zeros_like(trained) if teaching is None else teaching.positions_BS
@@ -64,7 +63,8 @@ def joint_loss(
     decoder = ctc = balance = z = frames = tokens = encoded.new_zeros((), dtype=torch.float32)
     if teaching is not None:
         rows = teaching.rows_B
-        frames = frames_loss(encoded[rows], lengths_B[rows], teaching.frames_RLD)
+        sound_R = model.decoder.sound_frames(lengths_B)[rows]
+        frames = frames_loss(encoded[rows, : teaching.frames_RLD.shape[1]], sound_R, teaching.frames_RLD)
     if bool(asked.any()):
         hidden = model.decoder(batch.tokens_BS, encoded, mask, asked)
         observed = [router.losses for router in model.decoder.routers() if router.losses is not None]
