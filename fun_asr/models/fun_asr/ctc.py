@@ -51,6 +51,22 @@ class CTCHead(nn.Module):
             encoded: `[B, L, D]`, zero beyond each utterance's frames.
             lengths_B: encoder frames of each utterance, those of silence included, int64 `[B]`.
         """
+        x, lengths_B, mask = self._adapted(encoded, lengths_B)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self._log_probs(x), lengths_B
+
+    def after_blocks(self, encoded: Tensor, lengths_B: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Log-probabilities after each block, or once where there is none, and frame counts: each as of `forward`."""
+        x, lengths_B, mask = self._adapted(encoded, lengths_B)
+        found = [] if self.blocks else [self._log_probs(x)]
+        for block in self.blocks:
+            x = block(x, mask)
+            found.append(self._log_probs(x))
+        return found, lengths_B
+
+    def _adapted(self, encoded: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The blocks' input `[B, J, hidden]`, frame counts and mask."""
         if self.silence_frames:
             lengths_B = lengths_B - self.silence_frames
             encoded = encoded[:, : int(lengths_B.max())]
@@ -61,7 +77,7 @@ class CTCHead(nn.Module):
         mask = length_mask(lengths_B, x.shape[-1])
         if mask is not None:
             x = x * mask[:, None]
-        x = F.gelu(self.conv2(x)).transpose(1, 2)
-        for block in self.blocks:
-            x = block(x, mask)
-        return self.vocabulary(self.norm(x)).float().log_softmax(dim=-1), lengths_B
+        return F.gelu(self.conv2(x)).transpose(1, 2), lengths_B, mask
+
+    def _log_probs(self, x: Tensor) -> Tensor:
+        return self.vocabulary(self.norm(x)).float().log_softmax(dim=-1)  # type: ignore[no-any-return]
