@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from typing import Any, TypedDict, Unpack, cast, overload
 
 import numpy.typing as npt
 import torch
@@ -16,22 +17,24 @@ from fun_asr.audio.arrays import checked_samples, resampled
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.options import AudioOptions
 from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, default_workers, read_segments
+from fun_asr.audio.spool import Source, Spool, is_source
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
 from fun_asr.bundled import BUNDLED_MODEL
+from fun_asr.callbacks import iterate
 from fun_asr.decoding.guard import is_silent
-from fun_asr.errors import ConfigError
+from fun_asr.errors import AudioDecodeError, ConfigError
 from fun_asr.layers.routing_stats import LayerRouting, collect_routing
 from fun_asr.memory import return_free_memory, set_up_memory
 from fun_asr.models.protocol import RecognisedSegment, SegmentRecogniser
 from fun_asr.models.registry import load_recogniser
-from fun_asr.options import DEFAULT_BEAM_SIZE, Decoding, ModelOptions, Task, TranscriptionOptions
+from fun_asr.options import Decoding, ModelOptions, Task, TranscriptionOptions
 from fun_asr.pool import SegmentPool
 from fun_asr.recording import RecordingState
 from fun_asr.streaming.live import DEFAULT_STREAM, StreamOptions
 from fun_asr.streaming.stream import Stream
 from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.languages import language_code, unknown_language
-from fun_asr.transcript import ModelInfo, Result, Segment, Transcript
+from fun_asr.transcript import ModelInfo, Result, Segment, Transcript, TranscriptionFailure
 from fun_asr.weights.directory import VAD_FILE
 
 __all__ = ["Transcriber", "load", "load_model"]
@@ -98,6 +101,51 @@ def load(options: ModelOptions) -> Transcriber:
     return Transcriber(recogniser, detector)
 
 
+class TranscriptionKeywords(TypedDict, total=False):
+    """Options of `Transcriber.transcribe` and its like; all may be left out.
+
+    Arguments:
+        language: code, tag such as pt-BR, or name; several are those that are looked for. None and several detect
+            it in every segment, which keeps its recording's language unless it is clearly in another one.
+            Detection needs the decoder: with `ctc`, a language that is not given stays None.
+        decoding: "generate", or "ctc", which is faster, less accurate and knows English only; it uses the model's
+            n-gram language model if it has one.
+        beam_size: hypotheses kept in "generate"; 1 is greedy search.
+        batch_size: most segments (of at most 30 s) recognised at once.
+        word_times: give words times and confidence: by CTC where it knows the language, else by cross-attention.
+        punctuation: make sentences of the bare words of "ctc".
+        itn: write numbers, dates, amounts and the like in digits and symbols (inverse text normalization).
+        hotwords: phrases to prefer where the model finds them plausible, such as names; or pairs of a phrase and
+            its weight, 1 being that of the others. They change which words are written, never their probabilities.
+        task: "translate" writes English whatever is spoken, with a model that can.
+        initial_prompt: text that the model takes for what was said before each segment: names and spelling to
+            follow. It needs a decoder that writes words one after another.
+        temperature_fallback: try a segment with a loop or an unlikely text again at random, ever more freely, as
+            Whisper does; for models without a CTC head, which tells what was not said.
+        channels: "mix" (one channel alone where they cancel each other), "left", "right", a number from 1, or
+            "each": every channel by itself, its number in `Segment.channel`.
+        track: of a file with several audio tracks: a number from 1, a language, or "all"; None is the one that a
+            player would choose.
+        strict: refuse a recording of which a part cannot be decoded, instead of transcribing the rest and saying
+            what is lost (`Transcript.lost`).
+    """
+
+    language: str | Sequence[str] | None
+    decoding: Decoding
+    beam_size: int
+    batch_size: int
+    word_times: bool
+    punctuation: bool
+    itn: bool
+    hotwords: Phrases
+    task: Task
+    initial_prompt: str
+    temperature_fallback: bool
+    channels: str
+    track: str | int | None
+    strict: bool
+
+
 class Transcriber:
     """A loaded model; `load_model` makes one.
 
@@ -139,80 +187,101 @@ class Transcriber:
         decoder = getattr(getattr(self.recogniser, "network", None), "decoder", None)
         return contextlib.nullcontext([]) if decoder is None else collect_routing(decoder)
 
+    @overload
+    def transcribe(  # type: ignore[overload-overlap]  # a string is one path, not several of one letter
+        self,
+        sources: Source,
+        *,
+        raise_on_error: bool = ...,
+        on_progress: Progress | None = ...,
+        **options: Unpack[TranscriptionKeywords],
+    ) -> Transcript: ...
+    @overload
     def transcribe(
         self,
-        paths: Iterable[str | os.PathLike[str]],
+        sources: Iterable[Source],
         *,
-        language: str | Sequence[str] | None = None,
-        decoding: Decoding = "generate",
-        beam_size: int = DEFAULT_BEAM_SIZE,
-        batch_size: int = 16,
-        word_times: bool = True,
-        punctuation: bool = True,
-        itn: bool = True,
-        hotwords: Phrases = (),
-        task: Task = "transcribe",
-        initial_prompt: str = "",
-        temperature_fallback: bool = False,
-        channels: str = "mix",
-        track: str | int | None = None,
-        strict: bool = False,
+        raise_on_error: bool = ...,
+        on_progress: Progress | None = ...,
+        **options: Unpack[TranscriptionKeywords],
+    ) -> Generator[Result, None, None]: ...
+    def transcribe(
+        self,
+        sources: Source | Iterable[Source],
+        *,
+        raise_on_error: bool = False,
         on_progress: Progress | None = None,
-    ) -> Generator[Result, None, None]:
-        """Transcribe recordings of any number and length, in memory that depends on neither.
+        **options: Unpack[TranscriptionKeywords],
+    ) -> Transcript | Generator[Result, None, None]:
+        """Transcribe one recording, or recordings of any number and length, in memory that depends on neither.
 
         Arguments:
-            paths: audio or video files; taken one by one, shortly before they are opened.
-            language: code, tag such as pt-BR, or name; several are those that are looked for. None and several detect
-                it in every segment, which keeps its recording's language unless it is clearly in another one.
-                Detection needs the decoder: with `ctc`, a language that is not given stays None.
-            decoding: "generate", or "ctc", which is faster, less accurate and knows English only; it uses the model's
-                n-gram language model if it has one.
-            beam_size: hypotheses kept in "generate"; 1 is greedy search.
-            batch_size: most segments (of at most 30 s) recognised at once.
-            word_times: give English words times and confidence; the CTC head knows no other language.
-            punctuation: make sentences of the bare words of "ctc".
-            itn: write numbers, dates, amounts and the like in digits and symbols (inverse text normalization).
-            hotwords: phrases to prefer where the model finds them plausible, such as names; or pairs of a phrase and
-                its weight, 1 being that of the others. They change which words are written, never their probabilities.
-            task: "translate" writes English whatever is spoken, with a model that can.
-            initial_prompt: text that the model takes for what was said before each segment: names and spelling to
-                follow. It needs a decoder that writes words one after another.
-            temperature_fallback: try a segment with a loop or an unlikely text again at random, ever more freely, as
-                Whisper does; for models without a CTC head, which tells what was not said.
-            channels: "mix" (one channel alone where they cancel each other), "left", "right", a number from 1, or
-                "each": every channel by itself, its number in `Segment.channel`.
-            track: of a file with several audio tracks: a number from 1, a language, or "all"; None is the one that a
-                player would choose.
-            strict: refuse a recording of which a part cannot be decoded, instead of transcribing the rest and saying
-                what is lost (`Transcript.lost`).
+            sources: audio or video files: their paths, or their content as bytes or as files open for reading in
+                binary. Several are taken one by one, shortly before they are opened.
+            raise_on_error: raise the error of a recording that fails, at its place, instead of giving a
+                `TranscriptionFailure`.
             on_progress: called with the seconds of audio finished since the last call.
+            options: see `TranscriptionKeywords`.
 
         Returns:
-            an iterator over a `Transcript`, or a `TranscriptionFailure`, for each path in the order of the paths, each
-            as soon as it and those before it are done. One recording's failure leaves the others as they were.
+            of one recording its transcript; of several an iterator over a `Transcript`, or a `TranscriptionFailure`,
+            for each in their order, each as soon as it and those before it are done. One recording's failure leaves the
+            others as they were.
 
         Raises:
             ConfigError: for a language that the model lacks, a hotword that cannot be used, or another option out of
                 range.
+            AudioDecodeError: when one recording was given and cannot be read.
         """
-        given, among = known_codes(language)
-        options = TranscriptionOptions(
-            language=given,
-            languages=among,
-            decoding=decoding,
-            beam_size=beam_size,
-            batch_size=batch_size,
-            word_times=word_times,
-            punctuation=punctuation,
-            itn=itn,
-            hotwords=checked_hotwords(hotwords),
-            task=task,
-            initial_prompt=initial_prompt,
-            temperature_fallback=temperature_fallback,
-            audio=AudioOptions(channels=channels, track=None if track is None else str(track), strict=strict),
-        )
-        return self.run(paths, options, on_progress)
+        chosen = transcription_options(options)
+        self._check(chosen)
+        if is_source(sources):
+            (result,) = self._of_sources([cast(Source, sources)], chosen, on_progress)
+            return result.unwrap()
+        results = self._of_sources(cast("Iterable[Source]", sources), chosen, on_progress)
+        return _unwrapped(results) if raise_on_error else results
+
+    def stream_segments(
+        self, source: Source, *, on_progress: Progress | None = None, **options: Unpack[TranscriptionKeywords]
+    ) -> Iterator[Segment]:
+        """The sentences of one recording, each as soon as it is known; in a long one that is long before the end.
+
+        Arguments:
+            source, on_progress, options: as for `transcribe`.
+
+        Raises:
+            ConfigError: as for `transcribe`.
+            AudioDecodeError: when the recording cannot be read; what was understood before comes first.
+        """
+        chosen = transcription_options(options)
+        self._check(chosen)
+
+        def recognise(call: Callable[[Segment], None]) -> None:
+            def say(_: str | None, segments: Sequence[Segment]) -> None:
+                for segment in segments:
+                    if segment.text:
+                        call(segment)
+
+            for result in self._of_sources([source], chosen, on_progress, say):
+                result.unwrap()
+
+        return iterate(recognise)
+
+    def _of_sources(
+        self,
+        sources: Iterable[Source],
+        options: TranscriptionOptions,
+        on_progress: Progress | None,
+        on_segments: NewSegments | None = None,
+    ) -> Generator[Result, None, None]:
+        """`run` with recordings that need not be files."""
+        with Spool() as spool, closing(self.run(spool.paths(sources), options, on_progress, on_segments)) as results:
+            for result in results:
+                path = result.path
+                if spool.is_spooled(path):
+                    result = _renamed(result, spool.name_of(path))
+                    spool.drop(path)
+                yield result
 
     def run(
         self,
@@ -234,35 +303,23 @@ class Transcriber:
         self,
         *,
         sampling_rate: int = SAMPLE_RATE,
-        language: str | Sequence[str] | None = None,
-        beam_size: int = DEFAULT_BEAM_SIZE,
-        word_times: bool = True,
-        itn: bool = True,
-        hotwords: Phrases = (),
-        silence: float = 0.6,
-        interval: float = 0.4,
+        silence: float = DEFAULT_STREAM.silence,
+        interval: float = DEFAULT_STREAM.interval,
+        **options: Unpack[TranscriptionKeywords],
     ) -> Stream:
         """Recognise speech while it is spoken.
 
         Arguments:
             sampling_rate: of the samples that will be fed, Hz.
-            language, beam_size, word_times, itn, hotwords: as for `transcribe`, of what is final.
             silence: seconds without speech that end an utterance.
             interval: seconds of sound between two partial results; 0 gives none.
+            options: see `TranscriptionKeywords`; how what is final is recognised.
 
         Raises:
             ConfigError: as for `transcribe`.
         """
-        given, among = known_codes(language)
-        options = TranscriptionOptions(
-            language=given,
-            languages=among,
-            beam_size=beam_size,
-            word_times=word_times,
-            itn=itn,
-            hotwords=checked_hotwords(hotwords),
-        )
-        return self.run_stream(options, sampling_rate, StreamOptions(silence=silence, interval=interval))
+        stream = StreamOptions(silence=silence, interval=interval)
+        return self.run_stream(transcription_options(options), sampling_rate, stream)
 
     def run_stream(
         self, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE, stream: StreamOptions = DEFAULT_STREAM
@@ -274,49 +331,19 @@ class Transcriber:
         return Stream(self.recogniser, self._detector, options, sampling_rate, stream)
 
     def transcribe_samples(
-        self,
-        samples: npt.ArrayLike,
-        *,
-        sampling_rate: int = SAMPLE_RATE,
-        language: str | Sequence[str] | None = None,
-        decoding: Decoding = "generate",
-        beam_size: int = DEFAULT_BEAM_SIZE,
-        batch_size: int = 16,
-        word_times: bool = True,
-        punctuation: bool = True,
-        itn: bool = True,
-        hotwords: Phrases = (),
-        task: Task = "transcribe",
-        initial_prompt: str = "",
-        temperature_fallback: bool = False,
+        self, samples: npt.ArrayLike, *, sampling_rate: int = SAMPLE_RATE, **options: Unpack[TranscriptionKeywords]
     ) -> Transcript:
         """Transcribe a waveform in memory.
 
         Arguments:
             samples: mono `[samples]`, floating point in [-1, 1] or int16.
             sampling_rate: of the samples, Hz.
-            language, decoding, beam_size, batch_size, word_times, punctuation, itn, hotwords, task, initial_prompt,
-                temperature_fallback: as for `transcribe`.
+            options: see `TranscriptionKeywords`; those of files do not count.
 
         Raises:
             ConfigError: as for `transcribe`, and when the samples are not one row of such numbers.
         """
-        given, among = known_codes(language)
-        options = TranscriptionOptions(
-            language=given,
-            languages=among,
-            decoding=decoding,
-            beam_size=beam_size,
-            batch_size=batch_size,
-            word_times=word_times,
-            punctuation=punctuation,
-            itn=itn,
-            hotwords=checked_hotwords(hotwords),
-            task=task,
-            initial_prompt=initial_prompt,
-            temperature_fallback=temperature_fallback,
-        )
-        return self.run_samples(samples, options, sampling_rate)
+        return self.run_samples(samples, transcription_options(options), sampling_rate)
 
     def run_samples(
         self, samples: npt.ArrayLike, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE
@@ -455,6 +482,40 @@ class Transcriber:
             return 0.0
         recording.add(event, RecognisedSegment())
         return event.span.seconds
+
+
+def transcription_options(keywords: TranscriptionKeywords) -> TranscriptionOptions:
+    """The options that a caller names, in one object.
+
+    Raises:
+        ConfigError: for a value out of range, or a name that is no option.
+    """
+    values: dict[str, Any] = {**keywords}
+    unknown = next((name for name in values if name not in TranscriptionKeywords.__annotations__), None)
+    if unknown is not None:
+        raise TypeError(f"unexpected keyword argument {unknown!r}")
+    values["language"], values["languages"] = known_codes(values.pop("language", None))
+    values["hotwords"] = checked_hotwords(values.pop("hotwords", ()))
+    audio = {name: values.pop(name) for name in ("channels", "track", "strict") if name in values}
+    if audio.get("track") is not None:
+        audio["track"] = str(audio["track"])
+    return TranscriptionOptions(audio=AudioOptions(**audio), **values)
+
+
+def _unwrapped(results: Generator[Result, None, None]) -> Generator[Result, None, None]:
+    with closing(results):
+        for result in results:
+            yield result.unwrap()
+
+
+def _renamed(result: Result, name: str | None) -> Result:
+    if isinstance(result, Transcript):
+        return dataclasses.replace(result, path=name)
+    name = name or "a recording in memory"
+    error = result.error
+    return TranscriptionFailure(
+        path=name, error=AudioDecodeError(name, error.cause) if isinstance(error, AudioDecodeError) else error
+    )
 
 
 def known_codes(language: str | Sequence[str] | None) -> tuple[str | None, tuple[str, ...]]:

@@ -254,7 +254,7 @@ def test_no_samples_are_an_empty_transcript(model: Transcriber) -> None:
 
 
 @pytest.mark.parametrize(
-    "samples", [np.zeros((2, 100), np.float32), np.zeros(100, np.int16), np.array([0.0, np.nan], np.float32)]
+    "samples", [np.zeros((2, 100), np.float32), np.zeros(100, np.int64), np.array([0.0, np.nan], np.float32)]
 )
 def test_samples_of_another_form_are_refused(model: Transcriber, samples: Samples) -> None:
     with pytest.raises(ValueError, match="mono samples"):

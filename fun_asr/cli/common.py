@@ -137,7 +137,7 @@ _DECODING_OPTIONS = (
         "word_times",
         default=True,
         show_default=True,
-        help="Times and confidence of English words, in the formats that have room for them.",
+        help="Times and confidence of words, in the formats that have room for them.",
     ),
     click.option(
         "--punctuation/--no_punctuation", default=True, show_default=True, help="Sentences of ctc's bare words."

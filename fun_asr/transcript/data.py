@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fun_asr.errors import FunASRError
 
@@ -231,6 +231,10 @@ class Transcript:
             "chunks": [_without_words(chunk.to_dict()) for chunk in self.chunks],
         }
 
+    def unwrap(self) -> Transcript:
+        """Itself, where a failure raises its error."""
+        return self
+
     def to_srt(self, options: SubtitleOptions | None = None) -> str:
         """Subtitles as SubRip.
 
@@ -273,6 +277,10 @@ class TranscriptionFailure:
     path: str
     """The recording as the caller named it."""
     error: FunASRError
+
+    def unwrap(self) -> NoReturn:
+        """Raise the error."""
+        raise self.error
 
 
 Result = Transcript | TranscriptionFailure
