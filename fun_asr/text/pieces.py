@@ -55,6 +55,10 @@ class Pieces:
         tokens = self._encode(text)
         return None if any(self._pieces[token] is None for token in tokens) else tokens
 
+    def lacking(self, text: str) -> str:
+        """The letters of a text that no piece has, each once."""
+        return "".join(letter for letter in sorted(set(text)) if self.encode(letter) is None)
+
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens to text, without special ones and outer spaces."""
         known = [token for token in tokens if token < len(self._pieces) and self._pieces[token] is not None]

@@ -113,13 +113,18 @@ def ctc_loss(head: CTCHead, encoded: Tensor, lengths_B: Tensor, labels: Sequence
     Utterances with fewer frames than their labels need are left out.
     """
     log_probs, ctc_lengths_B = head(encoded, lengths_B)
+    return ctc_loss_of(log_probs, ctc_lengths_B, labels, log_probs.shape[-1] - 1)
+
+
+def ctc_loss_of(log_probs: Tensor, lengths_B: Tensor, labels: Sequence[Tensor], blank: int) -> Tensor:
+    """CTC loss a token of log-probabilities `[B, J, C]`, float32; as of `ctc_loss`."""
     targets = torch.cat(list(labels))
     summed = F.ctc_loss(
         log_probs.transpose(0, 1),
         targets.to(log_probs.device),
-        ctc_lengths_B,
+        lengths_B,
         torch.tensor([len(label) for label in labels]),
-        blank=log_probs.shape[-1] - 1,
+        blank=blank,
         reduction="sum",
         zero_infinity=True,
     )

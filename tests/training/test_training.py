@@ -17,11 +17,11 @@ from fun_asr.configuration import load_yaml
 from fun_asr.errors import CheckpointError, ConfigError, ManifestError
 from fun_asr.models.fun_asr.load import load_config
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
-from fun_asr.training import trainer
 from fun_asr.training.augment import AugmentConfig, augment_wave, spec_augment
 from fun_asr.training.config import TrainConfig
 from fun_asr.training.data import IGNORED, Collator, Utterance, load_wave, plan_epoch, read_manifest
 from fun_asr.training.losses import joint_loss
+from fun_asr.training.trainees import bundled
 from fun_asr.training.trainer import Trainer
 from fun_asr.weights.directory import load_stored
 
@@ -244,7 +244,7 @@ def test_training_learns_and_writes_a_usable_model(corpus: Path, tiny_model_dir:
 def test_resumed_run_equals_an_uninterrupted_one(
     corpus: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, replays: int
 ) -> None:
-    monkeypatch.setattr(trainer, "FEWEST_KEPT_PER_REPLAY", 1)
+    monkeypatch.setattr(bundled, "FEWEST_KEPT_PER_REPLAY", 1)
     changes = {"checkpoint_minutes": 0.0, "steps": 8, "ctc_replay": replays}
     whole = train(write_config(corpus, tiny_model_dir, output_dir="whole", **changes))
 
@@ -282,7 +282,7 @@ def test_final_model_is_the_mean_of_the_kept_checkpoints(corpus: Path, tiny_mode
 def test_replayed_ctc_updates_move_only_the_head(
     corpus: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "FEWEST_KEPT_PER_REPLAY", 1)
+    monkeypatch.setattr(bundled, "FEWEST_KEPT_PER_REPLAY", 1)
     still = {"learning_rate": 0.0, "new_learning_rate": 0.0, "ctc_learning_rate": 1e-3, "weight_decay": 0.0}
     changes = {"ctc_replay": 3, "optimizer": still, "steps": 6}
     whole = load_stored(train(write_config(corpus, tiny_model_dir, output_dir="whole", **changes)))
@@ -299,7 +299,7 @@ def test_replays_wait_for_eight_batches_each(
     corpus: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     updates = []
-    monkeypatch.setattr(Trainer, "_update", lambda self, loss: updates.append(self.step))
+    monkeypatch.setattr(Trainer, "_update", lambda self, batches: updates.append(self.step))
     train(write_config(corpus, tiny_model_dir, steps=17, ctc_replay=3))
     assert [updates.count(step) for step in range(17)] == [1] * 7 + [2] * 8 + [3] * 2
 
