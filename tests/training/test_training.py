@@ -2,15 +2,12 @@
 
 import csv
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from fun_asr.configuration import load_yaml
@@ -24,43 +21,12 @@ from fun_asr.training.losses import joint_loss
 from fun_asr.training.trainees import bundled
 from fun_asr.training.trainer import Trainer
 from fun_asr.weights.directory import load_stored
-
-WORDS = ["one two", "three", "four five six", "seven", "eight nine", "ten"]
+from tests.training.runs import WORDS, make_corpus, train, trainer_of, whole_and_resumed, write_config
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """Six tone "utterances" with a manifest."""
-    rng = np.random.default_rng(0)
-    lines = []
-    for i, text in enumerate(WORDS):
-        seconds = 0.6 + 0.2 * i
-        time = np.arange(int(seconds * 16_000)) / 16_000
-        wave = 0.2 * np.sin(2 * np.pi * (200 + 150 * i) * time) + 0.01 * rng.normal(size=len(time))
-        soundfile.write(tmp_path / f"{i}.wav", wave.astype(np.float32), 16_000)
-        lines.append({"audio_filepath": f"{i}.wav", "duration": seconds, "text": text, "written": text[::-1]})
-    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    return tmp_path
-
-
-def write_config(folder: Path, model: Path, **changes: object) -> Path:
-    values = {
-        "init": str(model),
-        "output_dir": "run",
-        "train": [{"manifest": "train.jsonl"}],
-        "steps": 6,
-        "batch_seconds": 3.0,
-        "average": 2,
-        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 2},
-        **changes,
-    }
-    path = folder / f"{values['output_dir']}.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
-def train(path: Path) -> Path:
-    return Trainer(load_yaml(TrainConfig, path), path.parent).run()
+    return make_corpus(tmp_path)
 
 
 def test_manifest_lines(corpus: Path) -> None:
@@ -170,7 +136,7 @@ def test_undecodable_file_costs_only_itself(corpus: Path, tiny_model_dir: Path) 
 
 
 def test_joint_loss_equals_its_definition(corpus: Path, tiny_model_dir: Path) -> None:
-    trainer = Trainer(load_yaml(TrainConfig, write_config(corpus, tiny_model_dir)), corpus)
+    trainer = trainer_of(write_config(corpus, tiny_model_dir))
     trainer.model.eval()
     batch = trainer.collate_dev(read_manifest(corpus / "train.jsonl")[:4], np.random.default_rng(0))
     assert batch is not None
@@ -199,7 +165,7 @@ def test_joint_loss_equals_its_definition(corpus: Path, tiny_model_dir: Path) ->
 
 
 def test_router_losses_equal_their_definitions_and_train_the_gates(corpus: Path, tiny_model_dir: Path) -> None:
-    trainer = Trainer(load_yaml(TrainConfig, write_config(corpus, tiny_model_dir)), corpus)
+    trainer = trainer_of(write_config(corpus, tiny_model_dir))
     batch = trainer.collate_dev(read_manifest(corpus / "train.jsonl")[:4], np.random.default_rng(0))
     assert batch is not None
     model = trainer.model.train()
@@ -246,24 +212,9 @@ def test_resumed_run_equals_an_uninterrupted_one(
 ) -> None:
     monkeypatch.setattr(bundled, "FEWEST_KEPT_PER_REPLAY", 1)
     changes = {"checkpoint_minutes": 0.0, "steps": 8, "ctc_replay": replays}
-    whole = train(write_config(corpus, tiny_model_dir, output_dir="whole", **changes))
-
-    class KilledError(Exception):
-        pass
-
-    path = write_config(corpus, tiny_model_dir, output_dir="cut", **changes)
-    original = Trainer.save_checkpoint
-
-    def killed_at_5(self: Trainer) -> None:
-        if self.step == 5:
-            raise KilledError
-        original(self)
-
-    monkeypatch.setattr(Trainer, "save_checkpoint", killed_at_5)
-    with pytest.raises(KilledError):
-        train(path)
-    monkeypatch.setattr(Trainer, "save_checkpoint", original)
-    resumed = train(path)
+    whole, resumed = whole_and_resumed(
+        lambda name: write_config(corpus, tiny_model_dir, output_dir=name, **changes), monkeypatch, at=5
+    )
     expected, got = load_stored(whole), load_stored(resumed)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 

@@ -155,9 +155,10 @@ class _FrameTrainee(Trainee):
             text = utterance.text or utterance.written
             if text != text.lower():
                 text, note = text.lower(), "capitals: the vocabulary has small letters"
-        tokens = self.pieces.encode(text) if text else []
-        if tokens is None:
-            return Verdict(utterance, f"letters that the vocabulary lacks ({self.pieces.lacking(text)})")
+        lacking = self.pieces.lacking(text)
+        if lacking:
+            return Verdict(utterance, f"letters that the vocabulary lacks ({lacking})")
+        tokens = self.pieces.encode(text) or [] if text else []
         # Equal tokens that follow each other need a blank between them.
         needed = len(tokens) + sum(a == b for a, b in pairwise(tokens))
         if needed > utterance.duration * SAMPLE_RATE / self.frame:

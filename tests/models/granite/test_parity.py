@@ -32,9 +32,7 @@ class Published:
         return dict(self.extractor([wave], sampling_rate=16000, return_tensors="pt"))
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    directory = tmp_path_factory.mktemp("granite")
+def publish(directory: Path) -> Published:
     vocabulary = {"<pad>": 0, "Ġ": 1} | {letter: number for number, letter in enumerate(LETTERS, start=2)}
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -61,6 +59,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     tokenizer.save_pretrained(directory)
     extractor.save_pretrained(directory)
     return Published(directory, model, tokenizer, extractor)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
+    return publish(tmp_path_factory.mktemp("granite"))
 
 
 def text_of(published: Published, tokens: torch.Tensor) -> str:
