@@ -65,8 +65,8 @@ class Trainer:
             )
         if config.ctc_replay and self.processes.count > 1:
             raise ConfigError("ctc_replay: needs a single process")
-        self.output = base / config.output_dir
-        self.folder = RunFolder(self.output, kept=config.average, minutes=config.checkpoint_minutes)
+        self._base, self.output = base, base / config.output_dir
+        self.folder = _run_folder(config, base)
         if config.threads:
             torch.set_num_threads(config.threads)
         noises = _read_waves(base / config.noise_dir) if config.noise_dir else []
@@ -111,9 +111,9 @@ class Trainer:
 
     def run(self) -> Path:
         """Train to the last step, resuming from the newest checkpoint if there is one; returns the model directory."""
-        if self.folder.finished(self.config.steps):
-            self._say(f"{self.folder.final}: finished, nothing to do; raise steps to go on, or name another output_dir")
-            return self.folder.final
+        final = finished_model(self.config, self._base)
+        if final is not None:
+            return final
         self.output.mkdir(parents=True, exist_ok=True)
         if self.processes.first:
             self._write_left_out()
@@ -133,7 +133,7 @@ class Trainer:
         recent: list[dict[str, float]] = []
         for batches in self._groups():
             self._set_learning_rates()
-            losses = self._train_step(batches)
+            losses = self.train_step(batches)
             if losses is None:
                 continue
             recent.append(losses)
@@ -154,14 +154,15 @@ class Trainer:
         """Batches from where the run is, without end; those of other processes are skipped."""
         epoch, position, number = self.epoch, self.position, 0
         while True:
-            plan = self._epoch_plan(epoch)
+            plan = self.epoch_plan(epoch)
             for index in range(position, len(plan)):
                 mine = number % self.processes.count == self.processes.rank
                 yield Planned(epoch, index, len(plan), plan[index], skipped=not mine)
                 number += 1
             epoch, position = epoch + 1, 0
 
-    def _epoch_plan(self, epoch: int) -> list[list[Utterance]]:
+    def epoch_plan(self, epoch: int) -> list[list[Utterance]]:
+        """The batches of an epoch, of all processes."""
         return plan_epoch(
             self.sources,
             self.config.batch_seconds,
@@ -197,7 +198,7 @@ class Trainer:
                     yield group
                     group, count = [], 0
 
-    def _train_step(self, batches: Sequence[Any]) -> dict[str, float] | None:
+    def train_step(self, batches: Sequence[Any]) -> dict[str, float] | None:
         """One update by the batches of all processes; their mean losses, None when there was no batch."""
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
@@ -297,12 +298,7 @@ class Trainer:
         if newest is None:
             return
         path, state = newest
-        for key, wanted in (("init", self.config.init), ("lora", self.config.lora.rank)):
-            if state.get(key, wanted) != wanted:
-                what = "started from" if key == "init" else "had the LoRA rank"
-                raise ConfigError(
-                    f"{self.output}: holds a run that {what} {state[key]}, not {wanted}; name another output_dir"
-                )
+        _refuse_another(self.folder, self.config)
         restore(path, self.model, self.optimizer, self.frozen)
         with damage_named(path):
             self.trainee.load_state(lambda file: read_tensors(path, file))
@@ -370,6 +366,39 @@ class Trainer:
     def _say(self, message: str) -> None:
         if self.processes.first:
             say(message)
+
+
+def finished_model(config: TrainConfig, base: Path) -> Path | None:
+    """The model directory of a run that has come to its end; None where there is something left to do.
+
+    Raises:
+        CheckpointError: when its newest checkpoint is damaged.
+        ConfigError: when the folder holds another run.
+    """
+    folder = _run_folder(config, base)
+    if not folder.finished(config.steps):
+        return None
+    _refuse_another(folder, config)
+    say(f"{folder.final}: finished, nothing to do; raise steps to go on, or name another output_dir")
+    return folder.final
+
+
+def _run_folder(config: TrainConfig, base: Path) -> RunFolder:
+    return RunFolder(base / config.output_dir, kept=config.average, minutes=config.checkpoint_minutes)
+
+
+def _refuse_another(folder: RunFolder, config: TrainConfig) -> None:
+    """Refuse to go on with a run of another model."""
+    newest = folder.newest()
+    if newest is None:
+        return
+    for key, wanted in (("init", config.init), ("lora", config.lora.rank)):
+        found = newest[1].get(key, wanted)
+        if found != wanted:
+            what = "started from" if key == "init" else "had the LoRA rank"
+            raise ConfigError(
+                f"{folder.output}: holds a run that {what} {found}, not {wanted}; name another output_dir"
+            )
 
 
 def _parameter_groups(trainee: Trainee, config: OptimizerConfig) -> list[dict[str, object]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -94,8 +95,9 @@ def write_adapter(
     tensors = {}
     for name, (A, B) in thin.items():
         module = _PREFIX + name.removesuffix(".weight")
-        tensors[f"{module}.lora_A.weight"] = A.detach().float().cpu().contiguous()
-        tensors[f"{module}.lora_B.weight"] = B.detach().float().cpu().contiguous()
+        # Parts of joined projections share the first matrix; a file has one for each.
+        tensors[f"{module}.lora_A.weight"] = A.detach().float().cpu().clone(memory_format=torch.contiguous_format)
+        tensors[f"{module}.lora_B.weight"] = B.detach().float().cpu().clone(memory_format=torch.contiguous_format)
     write_tensors(directory / ADAPTER_FILE, tensors)
     config = {
         **_PLAIN,
