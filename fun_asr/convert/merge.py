@@ -32,6 +32,8 @@ def merge(model: Path, adapter_dir: Path, output: Path) -> None:
     Raises:
         CheckpointError: when a file is missing or damaged, or the adapter is another model's.
     """
+    if output.resolve() == model.resolve():
+        raise CheckpointError(f"{output}: is the model itself; name another folder for the merged one")
     adapter = read_adapter(adapter_dir)
     if _is_transformers(model):
         source = open_safetensors(model)

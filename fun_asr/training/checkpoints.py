@@ -141,10 +141,11 @@ class RunFolder:
         output: the folder.
         kept: how many checkpoints stay; all but the newest only with their weights.
         minutes: between checkpoints.
+        last: the file that a run writes last.
     """
 
-    def __init__(self, output: Path, *, kept: int, minutes: float) -> None:
-        self.output, self._kept, self._minutes = output, kept, minutes
+    def __init__(self, output: Path, *, kept: int, minutes: float, last: str = "final/config.json") -> None:
+        self.output, self._kept, self._minutes, self._last = output, kept, minutes, output / last
         self._saved = time.monotonic()
 
     @property
@@ -159,10 +160,15 @@ class RunFolder:
             CheckpointError: when its newest checkpoint is damaged.
         """
         kept = checkpoints(self.output)
-        if not kept or not (self.final / "config.json").exists():
+        if not kept or not self._last.exists():
             return False
         with damage_named(kept[-1]):
             return int(read_state(kept[-1])["step"]) >= steps
+
+    def begin(self) -> None:
+        """Make the folder; a model that an earlier run of fewer steps has finished counts no more."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        self._last.unlink(missing_ok=True)
 
     def due(self) -> bool:
         """Whether it is time for a checkpoint."""

@@ -114,8 +114,8 @@ class Trainer:
         final = finished_model(self.config, self._base)
         if final is not None:
             return final
-        self.output.mkdir(parents=True, exist_ok=True)
         if self.processes.first:
+            self.folder.begin()
             self._write_left_out()
         self._resume()
         with contextlib.closing(RunJournal(self.output)) if self.processes.first else contextlib.nullcontext() as log:

@@ -78,10 +78,7 @@ def write_published(
         written: JSON files by their names, where they are not copied.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    for path in files:
-        if path.resolve() != (directory / path.name).resolve():
-            shutil.copyfile(path, directory / path.name)
-    for old in [*directory.glob("model*.safetensors"), directory / INDEX_FILE]:
+    for old in [directory / CONFIG_FILE, *directory.glob("model*.safetensors"), directory / INDEX_FILE]:
         old.unlink(missing_ok=True)
     shards: list[dict[str, Tensor]] = [{}]
     size = 0
@@ -107,15 +104,21 @@ def write_published(
         total = sum(tensor.nbytes for tensor in tensors.values())
         index = {"metadata": {"total_size": total}, "weight_map": places}
         _write_json(directory / INDEX_FILE, index)
+    config = dict((written or {}).get(CONFIG_FILE, {}))
+    for path in files:
+        if path.name == CONFIG_FILE:
+            config = read_json(path)
+        elif path.resolve() != (directory / path.name).resolve():
+            shutil.copyfile(path, directory / path.name)
     for name, values in (written or {}).items():
-        _write_json(directory / name, values)
-    config = directory / CONFIG_FILE
-    if config.exists():
-        # transformers loads in the type that the configuration names: of a half it would round the weights again.
-        values = read_json(config)
-        kinds = {key for key in ("dtype", "torch_dtype") if key in values}
-        if kinds and any(tensor.dtype is torch.float32 for tensor in tensors.values()):
-            _write_json(config, values | dict.fromkeys(kinds, "float32"))
+        if name != CONFIG_FILE:
+            _write_json(directory / name, values)
+    # transformers loads in the type that the configuration names: of a half it would round the weights again.
+    kinds = {key for key in ("dtype", "torch_dtype") if key in config}
+    if any(tensor.dtype is torch.float32 for tensor in tensors.values()):
+        config |= dict.fromkeys(kinds, "float32")
+    # Last, so that a folder with a configuration is whole.
+    _write_json(directory / CONFIG_FILE, config)
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -125,7 +125,7 @@ def test_letters_and_capitals_of_a_published_ctc_model(corpus: Path, parakeet: P
     change(corpus, 6, text="ONE", written="")
     trainer = trainer_of(write_config(corpus, parakeet))
     assert {u.text for u in trainer.sources[0][0]} == {"one"}
-    change(corpus, 2, text="one", written="Größe 7")
+    change(corpus, 2, text="one", written="größe 7")
     assert "2 letters that the vocabulary lacks (7ßö)" in refusal(write_config(corpus, parakeet))
     change(corpus, 6, text="and the sound of it " * 9, written="")
     assert "6 more text than frames" in refusal(write_config(corpus, parakeet))

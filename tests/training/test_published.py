@@ -2,7 +2,6 @@
 
 import csv
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -283,6 +282,7 @@ def test_adapters_of_other_models_and_kinds_are_refused(tmp_path: Path, corpus: 
     file.write_bytes(file.read_bytes()[:-10])
     assert f"{file}: damaged" in refusal(start)
     assert "no adapter" in CliRunner().invoke(main, ["convert", "merge", str(start), str(start), "x"]).output
+    assert "is the model itself" in CliRunner().invoke(main, ["convert", "merge", *[str(start)] * 3]).output
 
 
 @pytest.mark.parametrize(
@@ -313,11 +313,9 @@ def test_transducers_and_archives_are_refused(tmp_path: Path, corpus: Path) -> N
 @pytest.mark.slow
 @pytest.mark.skipif(not TINY_EN.is_dir(), reason="the published weights are not here")
 def test_whisper_tiny_learns_real_sentences(tmp_path: Path) -> None:
-    rows = [dict(row) for row in read_rows(DATA / "speech.jsonl")[:1]]
-    for row in rows:
-        row["audio_filepath"] = str(DATA / str(row["audio_filepath"]))
-        row["text"] = str(row["text"]).upper().replace("A", "AA")
-        row["written"] = str(row["text"])
+    sentence = "MY HAAT IS REAAD"
+    row = {"audio_filepath": str(DATA / "so762-00001.opus"), "duration": 3.36, "text": sentence}
+    rows: list[dict[str, object]] = [row]
     write_manifest(tmp_path / "train.jsonl", rows)
     family = FAMILIES["whisper"]
     changes = {"steps": 12, "lora": {"rank": 8}, "optimizer": {"learning_rate": 3e-3, "warmup_steps": 2}}
@@ -326,5 +324,4 @@ def test_whisper_tiny_learns_real_sentences(tmp_path: Path) -> None:
     assert last < 0.5 * first
     heard = recognise(family, final, tmp_path)
     assert heard != recognise(family, TINY_EN, tmp_path)
-    assert "OAASIS" in heard[0]
-    shutil.rmtree(tmp_path / "run")
+    assert heard[0] == sentence
