@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ class Trial:
     largest_seconds: float
     """Of the largest batch, padding included."""
     memory_bytes: int
-    """Most that was in use: of the GPU, or of the process where there is none."""
+    """Most that was in use: of the GPU, or of the process where there is none; 0 where the system does not say."""
     step_seconds: float
     run_seconds: float
     """All steps, without the dev sets."""
@@ -82,7 +81,7 @@ def try_run(trainer: Trainer) -> Trial:
         torch.cuda.synchronize(trainer.device)
         memory = int(torch.cuda.max_memory_allocated(trainer.device))
     else:
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        memory = _most_memory()
     largest_seconds = time.monotonic() - began
     mean = sum(map(padded, plan)) / len(plan)
     config = trainer.config
@@ -97,3 +96,11 @@ def try_run(trainer: Trainer) -> Trial:
         step_seconds=step_seconds,
         run_seconds=step_seconds * config.steps,
     )
+
+
+def _most_memory() -> int:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
