@@ -41,7 +41,7 @@ def merge(model: Path, adapter_dir: Path, output: Path) -> None:
         names = [name for name in source.shapes if not name.endswith("num_batches_tracked")]
         write_published(output, _merged(source, names, adapter), companions(model))
         return
-    family = identify(model)
+    family = identify(model).name
     if family == BUNDLED_FAMILY:
         from fun_asr.models.fun_asr.load import load_config
 

@@ -23,7 +23,7 @@ from fun_asr.models.whisper import recogniser as whisper
 from fun_asr.options import ModelOptions, TranscriptionOptions
 from fun_asr.weights.directory import load_stored
 from tests.models.conformer import conftest as parakeet_models
-from tests.models.granite import test_parity as granite_models
+from tests.models.granite import conftest as granite_models
 from tests.models.reference import segments
 from tests.models.whisper import conftest as whisper_models
 from tests.training.runs import read_rows, train, trainer_of, whole_and_resumed, write_config, write_manifest
@@ -53,7 +53,7 @@ def parakeet(directory: Path) -> Path:
 
 
 def granite_speech(directory: Path) -> Path:
-    return granite_models.publish(directory).directory
+    return granite_models.publish_granite(directory).directory
 
 
 def random_whisper(directory: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fun_asr.models.text_times import later_heads
 from fun_asr.models.whisper.checkpoint import CONFIG_FILE, CTRANSLATE2_FILE, GENERATION_FILE, Checkpoint
 from fun_asr.models.whisper.config import WhisperConfig, to_transformers
 from fun_asr.models.whisper.names import TRANSFORMERS
@@ -39,7 +40,7 @@ def files(checkpoint: Checkpoint, tokenizer: WhisperTokenizer) -> tuple[list[Pat
         **special,
         "suppress_tokens": list(tokenizer.no_speech_signs if suppress is None else suppress),
         "begin_suppress_tokens": list(tokenizer.blanks if first is None else first),
-        "alignment_heads": [list(pair) for pair in generation.alignment_heads or config.later_heads],
+        "alignment_heads": [list(pair) for pair in generation.alignment_heads or later_heads(config.decoder)],
         "no_timestamps_token_id": tokenizer.no_timestamps,
         "max_length": config.max_tokens,
         "is_multilingual": tokenizer.multilingual,

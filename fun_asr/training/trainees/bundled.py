@@ -66,6 +66,7 @@ class BundledTrainee(Trainee):
             max_tokens=self.network.config.decoder.max_tokens,
             max_seconds=self.longest_seconds,
             train_language=self.config.train_language,
+            views=2 if self.config.ctc_consistency_weight else 1,
         )
 
     def knows(self, language: str) -> bool:
@@ -107,6 +108,8 @@ class BundledTrainee(Trainee):
             z_weight=self.config.z_loss_weight,
             frames_weight=self.config.distil.frames_weight,
             tokens_weight=self.config.distil.tokens_weight,
+            intermediate_weight=self.config.ctc_intermediate_weight,
+            consistency_weight=self.config.ctc_consistency_weight,
         )
         if self.config.ctc_replay:
             self._seen.append((batch, found))

@@ -27,8 +27,8 @@ from fun_asr.text.pieces import Pieces
 from fun_asr.training.acoustics import Wave
 from fun_asr.training.augment import spec_augment
 from fun_asr.training.config import TrainConfig
+from fun_asr.training.ctc_losses import ctc_loss_of
 from fun_asr.training.data import Utterance, WaveReader
-from fun_asr.training.losses import ctc_loss_of
 from fun_asr.training.trainees.protocol import StepLosses, Trainee, Verdict
 from fun_asr.weights.load import assign, only_shapes
 from fun_asr.weights.published import PublishedNames, companions, write_published
@@ -92,7 +92,7 @@ class _FrameTrainee(Trainee):
     those of a few utterances and their padding are worse."""
 
     unread = (
-        "ctc_replay", "ctc_weight", "distil", "label_smoothing", "train_language", "balance_loss_weight",
+        "ctc_replay", "ctc_weight", "ctc_intermediate_weight", "ctc_consistency_weight", "distil", "label_smoothing", "train_language", "balance_loss_weight",
         "z_loss_weight",
     )  # fmt: skip
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from fun_asr.errors import CheckpointError
-from fun_asr.models.conformer.recogniser import is_own as is_conformer
-from fun_asr.models.granite.recogniser import is_own as is_granite
 from fun_asr.models.registry import BUNDLED_FAMILY, identify
 from fun_asr.training.config import TrainConfig
 from fun_asr.training.trainees.protocol import Trainee
@@ -25,16 +23,8 @@ def load_trainee(path: Path, config: TrainConfig) -> Trainee:
         CheckpointError: when it holds no model, one that cannot be trained, or a damaged one.
         ConfigError: when the config asks for what the model has not.
     """
+    family = identify(path).name
     # Each family imports what it needs of its own.
-    if is_granite(path):
-        from fun_asr.training.trainees.frames import GraniteTrainee
-
-        return GraniteTrainee(path, config)
-    if path.exists() and is_conformer(path):
-        from fun_asr.training.trainees.frames import ConformerTrainee
-
-        return ConformerTrainee(path, config)
-    family = identify(path)
     if family == BUNDLED_FAMILY:
         from fun_asr.training.trainees.bundled import BundledTrainee
 
@@ -43,4 +33,12 @@ def load_trainee(path: Path, config: TrainConfig) -> Trainee:
         from fun_asr.training.trainees.whisper import WhisperTrainee
 
         return WhisperTrainee(path, config)
+    if family == "conformer":
+        from fun_asr.training.trainees.frames import ConformerTrainee
+
+        return ConformerTrainee(path, config)
+    if family == "granite":
+        from fun_asr.training.trainees.frames import GraniteTrainee
+
+        return GraniteTrainee(path, config)
     raise CheckpointError(f"{path}: models of the family {family} cannot be trained")

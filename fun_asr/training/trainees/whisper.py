@@ -103,7 +103,10 @@ class WhisperTrainee(Trainee):
 
     family = "whisper"
     targets = ("q_proj", "k_proj", "v_proj", "out_proj")
-    unread = ("ctc_replay", "ctc_weight", "distil", "balance_loss_weight", "z_loss_weight")
+    unread = (
+        "ctc_replay", "ctc_weight", "ctc_intermediate_weight", "ctc_consistency_weight", "distil",
+        "balance_loss_weight", "z_loss_weight",
+    )  # fmt: skip
     network: Whisper
 
     def __init__(self, path: Path, config: TrainConfig) -> None:
