@@ -27,7 +27,7 @@ class _LazyCommand(NamedTuple):
 _COMMANDS = {
     "batch": _LazyCommand("fun_asr.cli.batch:batch", "Transcribe folders and lists of recordings, resumable."),
     "convert": _LazyCommand(
-        "fun_asr.cli.convert:convert", "Import Whisper or BERT weights, average or change models, shrink one to int8."
+        "fun_asr.cli.convert:convert", "Import weights, merge adapters, average or change models, shrink one to int8."
     ),
     "evaluate": _LazyCommand("fun_asr.cli.evaluate:evaluate", "Transcribe manifests and score the transcripts."),
     "format": _LazyCommand("fun_asr.cli.format:format_text", "Punctuation, case and digits for bare text."),

@@ -183,6 +183,12 @@ class CTCTokenizer:
         """Lower-case words to tokens."""
         return [int(token) for token in self._pieces.encode(text)]
 
+    def lacking(self, text: str) -> str:
+        """The letters of a text that no piece has, each once."""
+        unknown = int(self._pieces.unk_id())
+        letters = sorted(set(text)) if unknown in self._pieces.encode(text) else []
+        return "".join(letter for letter in letters if unknown in self._pieces.encode(letter))
+
     @cached_property
     def word_starts(self) -> frozenset[int]:
         """The tokens with which a word starts."""

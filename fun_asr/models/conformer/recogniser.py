@@ -29,7 +29,7 @@ from fun_asr.weights.precision import ComputeType, resolve_device
 from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
 from fun_asr.weights.torch_archive import open_torch_archive
 
-__all__ = ["ConformerRecogniser", "describe", "is_own", "load"]
+__all__ = ["ConformerRecogniser", "describe", "is_own", "load", "open_folder"]
 
 FAMILY = "conformer"
 CONFIG_FILE, FRONT_END_FILE, TOKENIZER_FILE = "config.json", "preprocessor_config.json", "tokenizer.json"
@@ -154,7 +154,8 @@ def load(options: ModelOptions) -> ConformerRecogniser:
     path = _model_file(options.directory)
     if path.suffix == ".nemo":
         return _from_nemo(path, device, compute_type)
-    return _from_folder(path, device, compute_type)
+    config, pieces, source = open_folder(path)
+    return _loaded(config, source, pieces, device, compute_type)
 
 
 def _model_file(path: Path) -> Path:
@@ -170,7 +171,12 @@ def _config(path: Path) -> ConformerConfig:
     return from_transformers(read_json(path / CONFIG_FILE), str(path / CONFIG_FILE))
 
 
-def _from_folder(directory: Path, device: torch.device, compute_type: ComputeType) -> ConformerRecogniser:
+def open_folder(directory: Path) -> tuple[ConformerConfig, Pieces, WeightSource]:
+    """The sizes, the vocabulary and the weights of a folder of transformers, checked; no weight is read.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged, or does not fit the configuration.
+    """
     config = _config(directory)
     front_end = directory / FRONT_END_FILE
     if front_end.exists():
@@ -180,7 +186,9 @@ def _from_folder(directory: Path, device: torch.device, compute_type: ComputeTyp
         values.fixed("sampling_rate", 16000)
         values.fixed("feature_size", config.encoder.n_mels)
     pieces = json_pieces(directory / TOKENIZER_FILE)
-    return _loaded(config, open_safetensors(directory), pieces, str(directory / TOKENIZER_FILE), device, compute_type)
+    source = open_safetensors(directory)
+    _check(config, source, pieces, str(directory / TOKENIZER_FILE))
+    return config, pieces, source
 
 
 def _from_nemo(path: Path, device: torch.device, compute_type: ComputeType) -> ConformerRecogniser:
@@ -191,20 +199,20 @@ def _from_nemo(path: Path, device: torch.device, compute_type: ComputeType) -> C
     elements = sum(torch.Size(shape).numel() for shape in published_shapes(config).values())
     # float64 at most, and the front end's filters; names and places take the rest.
     file = archive.weights(8 * elements + 64 * 2**20)
-    return _loaded(config, open_torch_archive(file, path, from_nemo_name), pieces, where, device, compute_type)
+    source = open_torch_archive(file, path, from_nemo_name)
+    _check(config, source, pieces, where)
+    return _loaded(config, source, pieces, device, compute_type)
 
 
-def _loaded(
-    config: ConformerConfig,
-    source: WeightSource,
-    pieces: Pieces,
-    pieces_file: str,
-    device: torch.device,
-    compute_type: ComputeType,
-) -> ConformerRecogniser:
+def _check(config: ConformerConfig, source: WeightSource, pieces: Pieces, pieces_file: str) -> None:
     if len(pieces) < max(token for token in range(config.vocab_size) if token != config.blank) + 1:
         raise CheckpointError(f"{pieces_file}: {len(pieces)} pieces; the model writes {config.vocab_size - 1}")
     check_shapes(source, published_shapes(config), unused(config))
+
+
+def _loaded(
+    config: ConformerConfig, source: WeightSource, pieces: Pieces, device: torch.device, compute_type: ComputeType
+) -> ConformerRecogniser:
     with only_shapes():
         network = Conformer(config)
         ready_for_inference(network)
