@@ -76,7 +76,7 @@ def assemble(
     network: nn.Module,
     source: WeightSource,
     recipes: Mapping[str, Recipe],
-    device: torch.device,
+    device: torch.device | Callable[[str], torch.device],
     compute_type: ComputeType | Callable[[str], ComputeType],
 ) -> None:
     """Fill a network that has only shapes.
@@ -87,7 +87,7 @@ def assemble(
         network: as it computes, made inside `only_shapes`.
         source: the tensors, checked by `check_shapes`.
         recipes: of each parameter and stored buffer of `network`.
-        device: where the network computes.
+        device: where the network computes, or what tells it of the name of each parameter.
         compute_type: of its matrix products, or what tells it of the name of each parameter.
 
     Raises:
@@ -99,8 +99,9 @@ def assemble(
     matrices: dict[str, tuple[Tensor, Tensor]] = {}
     for name, recipe in recipes.items():
         kind = compute_type if isinstance(compute_type, ComputeType) else compute_type(name)
-        if kind is ComputeType.INT8 and device.type != "cpu":
-            raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {device}")
+        place = device if isinstance(device, torch.device) else device(name)
+        if kind is ComputeType.INT8 and place.type != "cpu":
+            raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {place}")
         owner = network.get_submodule(name.rpartition(".")[0])
         parts: Iterable[Tensor] = (source.read(part) for part in recipe.names)
         if recipe.make is not concatenated:
@@ -109,7 +110,7 @@ def assemble(
             matrices[name] = _joined_integers(parts)
             state[name] = torch.empty(shapes[name], device="meta")
         else:
-            state[name] = _joined(parts, shapes[name], kind.dtype, device)
+            state[name] = _joined(parts, shapes[name], kind.dtype, place)
     assign(network, state, str(source.where))
     replace_by_int8(network, matrices, torch.float32)
     pack_linears(network)
