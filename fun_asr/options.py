@@ -34,7 +34,7 @@ class ModelOptions:
     directory: Path | None = None
     """None is the model inside the package."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, cuda or cuda:N; several with commas for a large language model."""
     compute_type: str = "auto"
     """auto, float32, bfloat16, float16 (GPU only), int8 (CPU only) or int4 (CPU only, models with a language model)."""
     threads: int = 0

@@ -92,7 +92,12 @@ _MODEL_OPTIONS = (
         callback=_languages,
         help="Code, tag or name: de, pt-BR, German; several with commas are those that are looked for.",
     ),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
+    click.option(
+        "--device",
+        default="auto",
+        show_default=True,
+        help="auto, cpu, cuda or cuda:N; several with commas for a large language model.",
+    ),
     click.option(
         "--compute_type",
         type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8", "int4"]),
@@ -236,10 +241,10 @@ def check_device(device: str) -> None:
     Raises:
         click.BadParameter: when it is unknown or not available.
     """
-    from fun_asr.weights.precision import resolve_device
+    from fun_asr.weights.precision import resolve_devices
 
     try:
-        resolve_device(device)
+        resolve_devices(device)
     except FunASRError as error:
         raise click.BadParameter(str(error), param_hint="--device") from None
 

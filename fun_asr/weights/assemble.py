@@ -79,7 +79,7 @@ def assemble(
     network: nn.Module,
     source: WeightSource,
     recipes: Mapping[str, Recipe],
-    device: torch.device,
+    device: torch.device | Callable[[str], torch.device],
     compute_type: ComputeType | Callable[[str], ComputeType],
 ) -> None:
     """Fill a network that has only shapes.
@@ -90,7 +90,7 @@ def assemble(
         network: as it computes, made inside `only_shapes`.
         source: the tensors, checked by `check_shapes`.
         recipes: of each parameter and stored buffer of `network`.
-        device: where the network computes.
+        device: where the network computes, or what tells it of the name of each parameter.
         compute_type: of its matrix products, or what tells it of the name of each parameter.
 
     Raises:
@@ -107,12 +107,13 @@ def assemble(
         matrices: dict[str, tuple[Tensor, Tensor]] = {}
         for name in names:
             kind = compute_type if isinstance(compute_type, ComputeType) else compute_type(name)
-            if kind is ComputeType.INT8 and device.type != "cpu":
-                raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {device}")
+            place = device if isinstance(device, torch.device) else device(name)
+            if kind is ComputeType.INT8 and place.type != "cpu":
+                raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {place}")
             integers = _integers_of(layer, name, kind)
             if integers is None:
                 parts = _parts(source, recipes[name])
-                state[name.rpartition(".")[2]] = _joined(parts, shapes[name], kind.dtype, device)
+                state[name.rpartition(".")[2]] = _joined(parts, shapes[name], kind.dtype, place)
             else:
                 matrices[name] = _joined_integers(source, recipes[name], shapes[name], integers)
         layer.load_state_dict(state, strict=False, assign=True)

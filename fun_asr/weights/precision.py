@@ -50,6 +50,8 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if "," in name:
+        raise ConfigError(f"device {name!r}: only models with a large language model lie on several devices; name one")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -58,6 +60,18 @@ def resolve_device(name: str) -> torch.device:
         return device
     except (RuntimeError, AssertionError, NotImplementedError):
         raise ConfigError(f"device {name!r} is unknown or not available here; use auto, cpu or cuda") from None
+
+
+def resolve_devices(name: str) -> list[torch.device]:
+    """The devices of names with commas between, such as "cuda:0,cuda:1", for a network that lies on several.
+
+    Raises:
+        ConfigError: when there is no such device, one is named twice, or they are of several kinds.
+    """
+    devices = [resolve_device(part.strip()) for part in name.split(",")]
+    if len({device.type for device in devices}) > 1 or len(set(devices)) < len(devices):
+        raise ConfigError(f"devices {name!r} must be different ones of one kind, such as cuda:0,cuda:1")
+    return devices
 
 
 def resolve_compute_type(name: str, device: torch.device, *, int4: bool = False) -> ComputeType:

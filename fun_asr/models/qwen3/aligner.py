@@ -173,7 +173,7 @@ def load_aligner(folder: Path, device: torch.device, compute_type: ComputeType) 
         CheckpointError: when a file is missing or damaged, or the model is no aligner.
         ConfigError: for a compute type that the device does not have.
     """
-    network = load_network(folder, device, compute_type)
+    network = load_network(folder, [device], compute_type)
     if network.score is None:
         raise CheckpointError(f"{folder}: is no forced aligner, which labels what it reads")
     return ForcedAligner(network, QwenTokenizer(folder), device)

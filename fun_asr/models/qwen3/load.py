@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from fun_asr.layers.distribution import device_of_layers
 from fun_asr.models.qwen3.config import Qwen3Config, from_published
 from fun_asr.models.qwen3.network import Qwen3
 from fun_asr.models.qwen3.weights import find_names, published_shapes, recipes, unused
@@ -30,12 +32,12 @@ def read_config(folder: Path) -> Qwen3Config:
     return from_published(read_json(path), str(path))
 
 
-def load_network(folder: Path, device: torch.device, compute_type: ComputeType) -> Qwen3:
+def load_network(folder: Path, devices: Sequence[torch.device], compute_type: ComputeType) -> Qwen3:
     """Load a model for inference.
 
     Arguments:
         folder: with `config.json` and `model.safetensors` or its shards, as Qwen or as transformers writes them.
-        device: where the network computes.
+        devices: where the network computes: several share the language model's layers, and the first has all else.
         compute_type: of the language model; the speech encoder, which works on all frames at once, computes in bfloat16
             where that is fast instead of in int8.
 
@@ -52,16 +54,30 @@ def load_network(folder: Path, device: torch.device, compute_type: ComputeType) 
         network = Qwen3(config)
     # int4 is asked for where memory is short.
     frames = ComputeType.INT8 if compute_type is ComputeType.INT4 else compute_type
-    if compute_type is ComputeType.INT8 and bfloat16_is_fast(device):
+    if compute_type is ComputeType.INT8 and bfloat16_is_fast(devices[0]):
         frames = ComputeType.BFLOAT16
     assemble(
         network,
         source,
         recipes(config, names),
-        device,
+        _placement(network, devices),
         lambda name: frames if name.startswith("encoder.") else compute_type,
     )
     return network
+
+
+def _placement(network: Qwen3, devices: Sequence[torch.device]) -> Callable[[str], torch.device]:
+    """Tells of a parameter's name where it goes."""
+    layers = [f"language_model.layers.{layer}." for layer in range(network.config.text.num_layers)]
+    numbers = [sum(p.numel() for n, p in network.named_parameters() if n.startswith(layer)) for layer in layers]
+    # All that is no layer lies with the first one.
+    numbers[0] += sum(p.numel() for p in network.parameters()) - sum(numbers)
+    places = dict(zip(layers, device_of_layers(numbers, devices), strict=True))
+
+    def place(name: str) -> torch.device:
+        return places.get(".".join(name.split(".")[:3]) + ".", devices[0])
+
+    return place
 
 
 def _with_its_head(config: Qwen3Config, source: WeightSource, embedding: str, head: str) -> Qwen3Config:

@@ -39,7 +39,7 @@ from fun_asr.models.runs import encoder_runs
 from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.transcript import ModelInfo, Word
 from fun_asr.weights.load import describe_network, only_shapes
-from fun_asr.weights.precision import resolve_compute_type, resolve_device
+from fun_asr.weights.precision import resolve_compute_type, resolve_devices
 
 __all__ = ["Qwen3Recogniser", "describe", "is_own", "load"]
 
@@ -65,9 +65,10 @@ def load(options: ModelOptions) -> Qwen3Recogniser:
         ConfigError: for a device or compute type that is not available.
     """
     assert options.directory is not None
-    folder, device = Path(options.directory), resolve_device(options.device)
+    folder, devices = Path(options.directory), resolve_devices(options.device)
+    device = devices[0]
     compute_type = resolve_compute_type(options.compute_type, device, int4=True)
-    network = load_network(folder, device, compute_type)
+    network = load_network(folder, devices, compute_type)
     if network.score is not None:
         raise CheckpointError(f"{folder}: is a forced aligner, which writes no text; give it as the aligner")
     aligner = None if options.aligner is None else load_aligner(Path(options.aligner), device, compute_type)
