@@ -46,12 +46,14 @@ def quantize_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
         best_scale = scale if best_scale is None else torch.where(better, scale, best_scale)
         best_integers = integers if best_integers is None else torch.where(better, integers, best_integers)
     assert best_scale is not None and best_integers is not None
-    nibbles = (best_integers + 8).to(torch.uint8).flatten(-2)
-    return nibbles[..., ::2] | nibbles[..., 1::2] << 4, best_scale.squeeze(-1).bfloat16()
+    nibbles: Tensor = (best_integers + 8).to(torch.uint8).flatten(-2)
+    packed: Tensor = nibbles[..., ::2] | nibbles[..., 1::2] << 4
+    return packed, best_scale.squeeze(-1).bfloat16()
 
 
 def dequantize_int4(nibbles: Tensor, scale: Tensor, in_features: int) -> Tensor:
     """Return the float32 matrix `[..., F, in_features]` that `quantize_int4` packed."""
     integers: Tensor = torch.stack((nibbles & 15, nibbles >> 4), dim=-1).flatten(-2).float() - 8
     weight = (integers.unflatten(-1, (-1, GROUP)) * scale.float().unsqueeze(-1)).flatten(-2)
-    return weight[..., :in_features]
+    kept: Tensor = weight[..., :in_features]
+    return kept

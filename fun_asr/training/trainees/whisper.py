@@ -71,7 +71,7 @@ class WhisperReader(WaveReader):
         features = padded_log_mel(waves, n_mels=self.n_mels, frames=self.frames)
         if self.augment is not None:
             spec_augment(features, [len(wave) // 160 for wave in waves], self.augment, rng)
-        prompts = self.tokenizer.prompts("transcribe", "", 2)
+        prompts = self.tokenizer.prompts("", 2, translate=False)
         inputs, labels = [], []
         for utterance in kept:
             prompt = prompts.prompt(utterance.language)
@@ -120,7 +120,7 @@ class WhisperTrainee(Trainee):
         network = load_network(checkpoint, torch.device("cpu"), ComputeType.FLOAT32)
         super().__init__(network, publish.names(checkpoint.config), config)
         self.longest_seconds = self.window_seconds = checkpoint.config.max_frames / ENCODER_FRAMES_PER_SECOND
-        self._prompts = self.tokenizer.prompts("transcribe", "", checkpoint.config.max_tokens)
+        self._prompts = self.tokenizer.prompts("", checkpoint.config.max_tokens, translate=False)
 
     def reader(self) -> WhisperReader:
         """What makes batches of planned utterances."""
