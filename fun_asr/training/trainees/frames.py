@@ -92,8 +92,8 @@ class _FrameTrainee(Trainee):
     those of a few utterances and their padding are worse."""
 
     unread = (
-        "ctc_replay", "ctc_weight", "ctc_intermediate_weight", "ctc_consistency_weight", "distil", "label_smoothing", "train_language", "balance_loss_weight",
-        "z_loss_weight",
+        "ctc_replay", "ctc_weight", "ctc_intermediate_weight", "ctc_consistency_weight", "distil", "label_smoothing",
+        "train_language", "balance_loss_weight", "z_loss_weight",
     )  # fmt: skip
 
     def __init__(
