@@ -1,5 +1,6 @@
 """Cues: where they end, how wide, how long and how fast they are."""
 
+import dataclasses
 import random
 from itertools import pairwise
 
@@ -163,6 +164,16 @@ def test_guessed_times_leave_out_pauses_and_put_marks_there() -> None:
         ("Das haben wir gestern schon gesagt.", 4.0, 6.0),
         ("Gut so.", 16.0, 17.5),
     ]
+
+
+def test_words_that_reach_into_a_pause_end_before_it() -> None:
+    """Cross-attention gives the last word all the time until the next; soft sounds at the edges of speech stay."""
+    words = [("Es", 1.0, 2.4), ("war", 2.4, 2.6), ("so.", 2.6, 5.9), ("Ja.", 6.0, 6.4)]
+    said = spoken(words, "de")
+    heard = dataclasses.replace(said.segments[0], pauses=((0.0, 2.1), (3.1, 6.1)))
+    found = cues(dataclasses.replace(said, segments=(heard,)), SubtitleOptions())
+    assert [("|".join(lines(cue)), cue.start) for cue in found] == [("Es war so.", 2.1), ("Ja.", 6.0)]
+    assert found[0].end == pytest.approx(3.1)
 
 
 def test_channels_are_cut_by_themselves() -> None:
