@@ -22,6 +22,7 @@ from fun_asr.weights.weight_only import replace_stored
 __all__ = ["Recipe", "assemble", "check_shapes", "concatenated", "frame_compute_type"]
 
 Shapes = Mapping[str, tuple[int, ...]]
+VALUES_AT_ONCE = 2**21  # of a matrix that becomes integers
 
 
 def frame_compute_type(name: str, device: torch.device) -> ComputeType:
@@ -176,9 +177,11 @@ def _joined_integers(
             pairs.append((stored[0].flatten(1), stored[1].flatten(1)))
             continue
         part = source.read(name) if name else recipe.make([source.read(part).float() for part in recipe.names])
-        pairs.append(quantise(part.float().reshape(-1, shape[-1])))
-    rows, scales = (concatenated([pair[side] for pair in pairs]) for side in (0, 1))
-    return rows.view(*shape[:-1], -1), scales.view(*shape[:-1], -1)
+        rows = part.reshape(-1, shape[-1])
+        # A few at a time: as float32, and as what the rounding makes of it, a large matrix takes many times its size.
+        pairs += [quantise(few.float()) for few in rows.split(max(1, VALUES_AT_ONCE // shape[-1]))]
+    integers, scales = (concatenated([pair[side] for pair in pairs]) for side in (0, 1))
+    return integers.view(*shape[:-1], -1), scales.view(*shape[:-1], -1)
 
 
 def _is_int8(layer: nn.Module, pair: tuple[Tensor, Tensor]) -> bool:
