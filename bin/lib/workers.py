@@ -81,7 +81,10 @@ class Worker:
 
 
 def ours(folder: Path, clips: Path, threads: int, beam: int, compute_type: str) -> Callable[[], int]:
-    """This project, from samples to texts."""
+    """This project, from samples to texts, with memory set up as `fun_asr.load_model` does."""
+    from fun_asr.memory import set_up_memory
+
+    set_up_memory()
     from evidence import segments_of
 
     from fun_asr.models.registry import load_recogniser

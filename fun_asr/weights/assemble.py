@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.memory import return_free_memory
 from fun_asr.weights.int8 import quantize
 from fun_asr.weights.load import assign, replace_by_int8
 from fun_asr.weights.packed import pack_linears
@@ -106,6 +107,10 @@ def assemble(
         else:
             state[name] = tensor.to(device, compute_type.dtype, copy=True)
     assign(network, state, str(source.where))
-    replace_by_int8(network, matrices, torch.float32)
+    # What a layer is replaced by takes the memory of the one before.
+    state.clear()
+    for name in list(matrices):
+        replace_by_int8(network, {name: matrices.pop(name)}, torch.float32)
     pack_linears(network)
     network.eval().requires_grad_(False)
+    return_free_memory()

@@ -67,7 +67,7 @@ def test_words_follow_their_tokens(recogniser: WhisperRecogniser) -> None:
     samples = (0.3 * np.sin(np.arange(32_000) * 0.3)).astype(np.float32)
     words = timed_words(recogniser._tokenizer, found, [0, 10, 20, 40, 60, 80, 100], samples)
     assert [(word.text, word.start, word.end) for word in words] == [
-        ("go", 3 * 320, 43 * 320),
-        ("on", 43 * 320, 32_000),
+        ("go", 4 * 320, 44 * 320),
+        ("on", 44 * 320, 32_000),
     ]
     assert words[0].log_probs == (-0.2,) * 3
