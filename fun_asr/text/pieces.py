@@ -32,6 +32,7 @@ class Pieces:
     def __init__(self, pieces: Sequence[str | None], encode: _Encode, decode: _Decode) -> None:
         self._pieces = pieces
         self._encode, self._decode = encode, decode
+        self._letters: dict[str, bool] = {}
         self.word_starts = frozenset(
             number for number, piece in enumerate(pieces) if piece is not None and piece.startswith(SPACES)
         )
@@ -53,6 +54,17 @@ class Pieces:
         """The tokens of a text; None where it has a letter that no piece has."""
         tokens = self._encode(text)
         return None if any(self._pieces[token] is None for token in tokens) else tokens
+
+    def lacking(self, text: str) -> str:
+        """The letters of a text that no piece has, each once."""
+        return "".join(letter for letter in sorted(set(text)) if not letter.isspace() and not self._writes(letter))
+
+    def _writes(self, letter: str) -> bool:
+        """Whether there are pieces of a letter; some tokenizers leave out what they do not know."""
+        if letter not in self._letters:
+            tokens = self.encode(letter)
+            self._letters[letter] = tokens is not None and bool(self.decode(tokens))
+        return self._letters[letter]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens to text, without special ones and outer spaces."""

@@ -96,6 +96,20 @@ class Tokenizer:
         starts = [i for i, token in enumerate(tokens) if i == 0 or token in self._word_starts]
         return [slice(a, b) for a, b in pairwise([*starts, len(tokens)])]
 
+    def split_characters(self, tokens: Sequence[int]) -> list[slice]:
+        """The tokens of each character, or of several that share them."""
+        parts, start, spelled = [], 0, b""
+        for i, token in enumerate(tokens):
+            spelled += self.token_bytes[token]
+            try:
+                spelled.decode("utf-8")
+            except UnicodeDecodeError:
+                if i + 1 < len(tokens):
+                    continue
+            parts.append(slice(start, i + 1))
+            start, spelled = i + 1, b""
+        return parts
+
     @cached_property
     def token_bytes(self) -> tuple[bytes, ...]:
         """The UTF-8 bytes that each text token stands for; a character may be spread over several tokens."""
@@ -168,6 +182,12 @@ class CTCTokenizer:
     def encode(self, text: str) -> list[int]:
         """Lower-case words to tokens."""
         return [int(token) for token in self._pieces.encode(text)]
+
+    def lacking(self, text: str) -> str:
+        """The letters of a text that no piece has, each once."""
+        unknown = int(self._pieces.unk_id())
+        letters = sorted(set(text)) if unknown in self._pieces.encode(text) else []
+        return "".join(letter for letter in letters if unknown in self._pieces.encode(letter))
 
     @cached_property
     def word_starts(self) -> frozenset[int]:

@@ -1,16 +1,15 @@
-"""Training data: JSONL manifests in NeMo's keys, length-bucketed batches, a background loader that resumes exactly."""
+"""Training data: JSONL manifests in NeMo's keys, length-bucketed batches, sound and labels."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import json
-import queue
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -53,6 +52,8 @@ class Utterance:
     """Utterances that follow each other in this one, which then has no audio file of its own."""
     teaching: TeachingEntry | None = None
     """What a teacher says of it, along `written`."""
+    place: str = field(default="", compare=False)
+    """The manifest and the line's number."""
 
 
 def join(parts: Sequence[Utterance]) -> Utterance:
@@ -96,6 +97,7 @@ def read_manifest(path: Path) -> list[Utterance]:
                             offset=float(row.get("offset", 0.0)),
                             parts=tuple(_part(part, path.parent, language) for part in row.get("parts", ())),
                             teaching=None if entry is None else TeachingEntry.parse(entry, path.parent),
+                            place=f"{path}:{number}",
                         )
                     )
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -139,21 +141,29 @@ class Batch:
     """B utterances ready for the network."""
 
     features: Tensor
-    """Log-mel `[B, M, T]`."""
+    """Log-mel `[views * B, M, T]`."""
     lengths_B: Tensor
-    """Log-mel frames, int64."""
+    """Log-mel frames, int64, of as many rows."""
     tokens_BS: Tensor
     """Decoder input, int64."""
     labels_BS: Tensor
     """Decoder targets, `IGNORED` where there is none."""
     ctc_labels: list[Tensor]
-    """CTC targets, one int64 vector an utterance."""
+    """CTC targets, one int64 vector a row."""
     ctc_rows: Tensor
-    """True for the utterances that have a CTC target, bool `[B]`."""
+    """True for the rows that have a CTC target, bool `[views * B]`."""
     seconds: float
     """Audio in the batch, padding left out."""
     teaching: TeachingBatch | None = None
     """What a teacher says of it."""
+
+    @property
+    def views(self) -> int:
+        """How many copies of each spectrogram there are, masked differently: all first ones, then all second ones.
+
+        Only the CTC head is trained on the second ones: tokens, labels and teaching are of the B first ones.
+        """
+        return len(self.features) // len(self.tokens_BS)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its network inputs on `device`."""
@@ -171,6 +181,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
     joined: float = 0.0,
+    window_seconds: float = 0.0,
 ) -> list[list[Utterance]]:
     """Batches of one epoch: utterances of like length together, padded size at most `batch_seconds`, shuffled.
 
@@ -179,6 +190,7 @@ def plan_epoch(
         batch_seconds: seconds a batch spans, padding included.
         seed, epoch: the same pair gives the same plan.
         joined: part of the utterances that are joined in twos and threes, up to `JOINED_SECONDS`.
+        window_seconds: what every utterance is padded to at least.
     """
     rng = np.random.default_rng([seed, epoch])
     chosen: list[Utterance] = []
@@ -192,13 +204,13 @@ def plan_epoch(
     jitter = rng.uniform(0.9, 1.1, len(chosen))
     order = np.argsort([u.duration * j for u, j in zip(chosen, jitter, strict=True)], kind="stable")
     batches: list[list[Utterance]] = [[]]
-    longest = 0.0
+    longest = window_seconds
     for index in order:
         utterance = chosen[index]
         longest = max(longest, utterance.duration)
         if batches[-1] and longest * (len(batches[-1]) + 1) > batch_seconds:
             batches.append([])
-            longest = utterance.duration
+            longest = max(window_seconds, utterance.duration)
         batches[-1].append(utterance)
     return [batches[i] for i in rng.permutation(len(batches))]
 
@@ -227,7 +239,55 @@ def _joined(utterances: Sequence[Utterance], part: float, rng: np.random.Generat
     return kept + group
 
 
-class Collator:
+class WaveReader(ABC):
+    """Reads the sound of planned batches: decoding, and augmentation where batches are trained on.
+
+    Arguments:
+        max_seconds: the longest utterance that fits the model.
+    """
+
+    def __init__(self, max_seconds: float = 30.0) -> None:
+        self.max_samples = round(max_seconds * SAMPLE_RATE)
+        self.augment: AugmentConfig | None = None
+        self.noises: Sequence[Wave] = ()
+        self.rooms: Sequence[Wave] = ()
+        self.on_left_out: Callable[[Utterance, str], None] = lambda utterance, why: None
+        """Hears of each utterance that is left out, and why."""
+
+    def augmented(self, augment: AugmentConfig, noises: Sequence[Wave], rooms: Sequence[Wave] = ()) -> Self:
+        """The same reader with augmentation; `noises` and `rooms` (impulse responses) are as for `augment_wave`."""
+        other = copy.copy(self)
+        other.augment, other.noises, other.rooms = augment, noises, rooms
+        return other
+
+    @abstractmethod
+    def __call__(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> Any:
+        """A batch of the family that the reader belongs to; None when nothing is left of the utterances."""
+
+    def read(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> tuple[list[Utterance], list[Wave]]:
+        """The utterances that can be decoded and fit the model, and their samples, augmented where batches are."""
+        kept, waves = [], []
+        for utterance in utterances:
+            try:
+                wave = load_wave(utterance)
+            except FunASRError as error:
+                self.on_left_out(utterance, str(error))
+                continue
+            if self.augment is not None and 0 < len(wave) <= self.max_samples:
+                # A teacher has heard it at its own speed; slowed down, a long one would not fit any more.
+                speeds = self.augment.speeds if utterance.teaching is None else (1.0,)
+                fitting = tuple(speed for speed in speeds if len(wave) / speed <= self.max_samples)
+                chosen = dataclasses.replace(self.augment, speeds=fitting or (1.0,))
+                wave = augment_wave(wave, self.noises, chosen, rng, self.rooms)[: self.max_samples]
+            if 0 < len(wave) <= self.max_samples:
+                kept.append(utterance)
+                waves.append(wave)
+            else:
+                self.on_left_out(utterance, f"{len(wave) / SAMPLE_RATE:.1f} s of sound")
+        return kept, waves
+
+
+class Collator(WaveReader):
     """Turns planned batches into tensors: decoding, augmentation, features, labels."""
 
     def __init__(
@@ -239,19 +299,13 @@ class Collator:
         max_tokens: int,
         max_seconds: float = 30.0,
         train_language: bool = False,
+        views: int = 1,
     ) -> None:
+        super().__init__(max_seconds)
+        self.views = views
         self.tokenizer, self.ctc_tokenizer = tokenizer, ctc_tokenizer
-        self.n_mels, self.max_tokens, self.max_samples = n_mels, max_tokens, round(max_seconds * SAMPLE_RATE)
+        self.n_mels, self.max_tokens = n_mels, max_tokens
         self.train_language = train_language
-        self.augment: AugmentConfig | None = None
-        self.noises: Sequence[Wave] = ()
-        self.rooms: Sequence[Wave] = ()
-
-    def augmented(self, augment: AugmentConfig, noises: Sequence[Wave], rooms: Sequence[Wave] = ()) -> Collator:
-        """The same collator with augmentation; `noises` and `rooms` (impulse responses) are as for `augment_wave`."""
-        other = copy.copy(self)
-        other.augment, other.noises, other.rooms = augment, noises, rooms
-        return other
 
     def __call__(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> Batch | None:
         """The batch, less the utterances that do not fit or cannot be decoded; None when nothing is left."""
@@ -259,7 +313,10 @@ class Collator:
         if not kept:
             return None
         features, lengths_B = log_mel(waves, n_mels=self.n_mels)
+        views = 1
         if self.augment is not None:
+            views = self.views
+            features, lengths_B = features.repeat(views, 1, 1), lengths_B.repeat(views)
             spec_augment(features, lengths_B.tolist(), self.augment, rng)
         inputs, labels, teachings = [], [], []
         for utterance in kept:
@@ -273,34 +330,17 @@ class Collator:
             teachings.append(_teaching(utterance, inputs[-1]))
         tokens_BS = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=self.tokenizer.eot)
         prompts = [len(self.tokenizer.prompt(utterance.language)) for utterance in kept]
+        spoken = [torch.tensor(self.ctc_tokenizer.encode(u.text), dtype=torch.int64) for u in kept]
         return Batch(
             features=features,
             lengths_B=lengths_B,
             tokens_BS=tokens_BS,
             labels_BS=torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-            ctc_labels=[torch.tensor(self.ctc_tokenizer.encode(u.text), dtype=torch.int64) for u in kept],
-            ctc_rows=torch.tensor([u.trains_ctc and (bool(u.text) or not u.written) for u in kept]),
+            ctc_labels=spoken * views,
+            ctc_rows=torch.tensor([u.trains_ctc and (bool(u.text) or not u.written) for u in kept] * views),
             seconds=sum(len(wave) for wave in waves) / SAMPLE_RATE,
             teaching=stack(teachings, -(-features.shape[-1] // 2), tokens_BS.shape[1], prompts),
         )
-
-    def read(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> tuple[list[Utterance], list[Wave]]:
-        """The utterances that can be decoded and fit the model, and their samples, augmented where batches are."""
-        kept, waves = [], []
-        for utterance in utterances:
-            try:
-                wave = load_wave(utterance)
-            except FunASRError:
-                continue
-            if self.augment is not None:
-                # A teacher has heard it at its own speed.
-                speeds = self.augment.speeds if utterance.teaching is None else (1.0,)
-                chosen = dataclasses.replace(self.augment, speeds=speeds)
-                wave = augment_wave(wave, self.noises, chosen, rng, self.rooms)
-            if 0 < len(wave) <= self.max_samples:
-                kept.append(utterance)
-                waves.append(wave)
-        return kept, waves
 
 
 def _teaching(utterance: Utterance, tokens_S: Tensor) -> Teaching | None:
@@ -315,52 +355,3 @@ def _teaching(utterance: Utterance, tokens_S: Tensor) -> Teaching | None:
             "with the model's tokenizer"
         )
     return teaching
-
-
-class Loader:
-    """Batches of one epoch from position `start` on, made ahead by one background thread.
-
-    Each batch has its own random generator, seeded by (seed, epoch, index): a run that resumes at batch k sees what an
-    uninterrupted run sees there.
-    """
-
-    def __init__(
-        self, plan: Sequence[Sequence[Utterance]], collate: Collator, *, seed: int, epoch: int, start: int
-    ) -> None:
-        self._plan, self._collate = plan, collate
-        self._seed, self._epoch, self._start = seed, epoch, start
-
-    def __iter__(self) -> Iterator[tuple[int, Batch]]:
-        ready: queue.Queue[tuple[int, Batch] | BaseException | None] = queue.Queue(maxsize=4)
-        stopped = threading.Event()
-
-        def put(item: tuple[int, Batch] | BaseException | None) -> None:
-            while not stopped.is_set():
-                try:
-                    return ready.put(item, timeout=0.2)
-                except queue.Full:
-                    continue
-
-        def work() -> None:
-            try:
-                for index in range(self._start, len(self._plan)):
-                    if stopped.is_set():
-                        return
-                    rng = np.random.default_rng([self._seed, self._epoch, index])
-                    batch = self._collate(self._plan[index], rng)
-                    if batch is not None:
-                        put((index, batch))
-                put(None)
-            except BaseException as error:  # handed to the consumer, which raises it
-                put(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        try:
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stopped.set()
-            thread.join()
