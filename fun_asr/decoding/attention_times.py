@@ -175,9 +175,9 @@ def without_pauses(edges: Sequence[int], samples: npt.NDArray[np.float32]) -> li
     for i in range(len(edges)):
         first, last = i == 0, i == len(edges) - 1
         # The warping may put the edge anywhere in the pause, but never beyond the middle of a word; the first one it
-        # puts where the segment starts.
+        # puts where the segment starts, however long the silence is before the word.
         low = 0 if first else (hops[i - 1] + hops[i]) // 2
-        high = len(levels) if last else -(-(hops[i] + hops[i + 1]) // 2)
+        high = len(levels) if last else hops[1] if first else -(-(hops[i] + hops[i + 1]) // 2)
         loud = min(loudest[max(0, i - 1) : i + 1])
         pause = quiet_stretch(levels, low, high, loud) if high > low else None
         if pause is not None and not first and not last:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.layers.decoder import TokenEmbedding
 from fun_asr.layers.moe import RoutedExperts
+from fun_asr.memory import return_free_memory
 from fun_asr.weights.int4 import quantize_int4
 from fun_asr.weights.int8 import quantize
 from fun_asr.weights.load import replace_by_int8
@@ -127,6 +128,7 @@ def assemble(
         raise CheckpointError(f"{source.where}: nothing says what {missing} is")
     pack_linears(network)
     network.eval().requires_grad_(False)
+    return_free_memory()
 
 
 def _parts(source: WeightSource, recipe: Recipe) -> Iterable[Tensor]:

@@ -7,6 +7,7 @@ in a file is executed.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -24,6 +25,7 @@ __all__ = ["WeightSource", "open_ctranslate2", "open_safetensors", "open_torch",
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
+LONGEST_NAME = 255  # bytes: of file systems
 LARGEST_JSON = 64 * 2**20  # bytes: of the files about a model, none of the published ones has more than a few
 
 
@@ -72,8 +74,9 @@ def open_safetensors(directory: Path) -> WeightSource:
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise CheckpointError(f"{index}: has no weight_map from tensors to files")
     for name in sorted(set(places.values())):
-        if name in ("", ".", "..") or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
-            raise CheckpointError(f"{index}: names the file {name!r}, which is not in this folder")
+        elsewhere = PurePosixPath(name).name != name or PureWindowsPath(name).name != name
+        if name in ("", ".", "..") or elsewhere or len(name.encode("utf-8", "replace")) > LONGEST_NAME:
+            raise CheckpointError(f"{index}: names the file {reprlib.repr(name)}, which is not in this folder")
         if not (directory / name).is_file():
             raise CheckpointError(f"{index}: names the file {name}, which is missing; download it again")
     source = _safetensors({tensor: directory / name for tensor, name in places.items()}, directory)

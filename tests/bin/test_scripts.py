@@ -46,7 +46,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     yield call
     torch.set_num_threads(threads)
     sys.path[:] = path
-    for name in {"espeak", "evidence", "joined"} & (set(sys.modules) - modules):
+    for name in {"espeak", "evidence", "joined", "shapes", "workers"} & (set(sys.modules) - modules):
         del sys.modules[name]
 
 
@@ -102,6 +102,18 @@ def test_benchmark(run: Run, manifest: Path, tmp_path: Path) -> None:
     assert [row[0] for row in rows[2:]] == ["Fun-ASR", "Fun-ASR, beam 1", "Fun-ASR, CTC only", "Peer"]
     assert rows[-1][1:] == ["clips", "20.00", "20.00-20.00", "12.5", "0"]
     assert all(score["wer"] <= 30 for score in json.loads(found.read_text()))
+
+
+def test_benchmark_models(run: Run, manifest: Path) -> None:
+    rows = run("benchmark-models", manifest, "--models", "parakeet-test", "--threads", 1, "--rounds", 1)
+    table = {row[1]: row[2:] for row in rows[-7:]}
+    assert list(table)[-3:] == ["ours, float32", "ours, bfloat16", "ours, int8"]
+    assert sum(name.startswith("transformers") for name in table) == 4
+    assert all(float(cell) > 0 for cells in table.values() for cell in cells)
+
+
+def test_benchmark_models_refuses_a_size_that_it_does_not_know(run: Run, manifest: Path) -> None:
+    run("benchmark-models", manifest, "--models", "parakeet-9b", status=2)
 
 
 def test_benchmark_languages(run: Run, manifest: Path) -> None:
