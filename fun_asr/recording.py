@@ -38,6 +38,8 @@ class RecordingState:
     path: str | None
     language: str | None
     """Code; None where it is detected."""
+    offset: float = 0.0
+    """Seconds into the file at which it begins, where it is a part of one."""
     language_evidence: Mapping[str, float] | None = None
     """What the first segment whose language was detected says of it: the prior of the others."""
     samples: int = 0
@@ -85,6 +87,7 @@ class RecordingState:
         )
         return Transcript(
             path=self.path,
+            offset=self.offset,
             duration=self.samples / SAMPLE_RATE,
             language=language,
             language_probability=probability,

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from fun_asr.audio.excerpt import Excerpt
 from fun_asr.audio.options import AudioOptions
 from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, default_workers, read_segments
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
@@ -162,7 +163,8 @@ class Transcriber:
         """Transcribe recordings of any number and length, in memory that depends on neither.
 
         Arguments:
-            paths: audio or video files; taken one by one, shortly before they are opened.
+            paths: audio or video files, or parts of them (`fun_asr.audio.excerpt.Excerpt`); taken one by one, shortly
+                before they are opened. Parts of one file that follow each other in time are decoded once.
             language: code, tag such as pt-BR, or name; several are those that are looked for. None and several detect
                 it in every segment, which keeps its recording's language unless it is clearly in another one.
                 Detection needs the decoder: with `ctc`, a language that is not given stays None.
@@ -286,11 +288,12 @@ class Transcriber:
     ) -> Generator[Result, None, None]:
         recordings: dict[int, RecordingState] = {}
 
-        def opened() -> Iterator[str]:
+        def opened() -> Iterator[str | Excerpt]:
             for index, path in enumerate(paths):
                 name = os.fsdecode(path)
-                recordings[index] = RecordingState(name, options.language)
-                yield name
+                offset = path.offset if isinstance(path, Excerpt) else 0.0
+                recordings[index] = RecordingState(name, options.language, offset=offset)
+                yield path if isinstance(path, Excerpt) else name
 
         # Closed with this iterator, so that the readers end when the caller stops early.
         segments = read_segments(opened(), self._segment_seconds, default_workers(), self._detector, options.audio)

@@ -21,6 +21,7 @@ from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError
 from fun_asr.options import DEFAULT_BEAM_SIZE, ModelOptions, TranscriptionOptions
 
 if TYPE_CHECKING:
+    from fun_asr.audio.excerpt import Excerpt
     from fun_asr.text.hotwords import Hotword
     from fun_asr.transcriber import Transcriber
     from fun_asr.transcript import Transcript
@@ -274,12 +275,12 @@ def print_warnings(transcript: Transcript) -> None:
 
 
 def without_standard_input(
-    recordings: Iterable[str], names: dict[str, str], stack: contextlib.ExitStack
-) -> Iterator[str]:
+    recordings: Iterable[str | Excerpt], names: dict[str, str], stack: contextlib.ExitStack
+) -> Iterator[str | Excerpt]:
     """The recordings, with a file that holds standard input in the place of `-`.
 
     Arguments:
-        recordings: paths, or `-`.
+        recordings: paths, parts of recordings, or `-`.
         names: learns what that file is called on the command line.
         stack: removes the file when it is closed.
     """

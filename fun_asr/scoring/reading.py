@@ -35,6 +35,8 @@ _TEXTS = "array"
 """What JSON is that holds texts alone."""
 _WITHOUT_IDS = {"text", _TEXTS}
 _LIBRISPEECH = ".trans.txt"
+KALDI_TEXT = "text"
+"""A folder that holds a file of this name is a data directory of Kaldi's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,9 @@ def find_format(path: Path) -> str:
 
 
 def _named_format(path: Path) -> str | None:
-    return "directory" if path.is_dir() else _SUFFIXES.get(path.suffix.lower())
+    if path.is_dir():
+        return "kaldi" if (path / KALDI_TEXT).is_file() else "directory"
+    return _SUFFIXES.get(path.suffix.lower())
 
 
 def read_pair(
@@ -165,7 +169,7 @@ def _read(
         case "trn":
             return read_trn(path, problems)
         case "kaldi":
-            return read_kaldi(path, problems)
+            return read_kaldi(path / KALDI_TEXT if path.is_dir() else path, problems)
         case _:
             return read_text_lines(path, problems)
 
