@@ -20,9 +20,9 @@ from fun_asr.audio.excerpt import plain_seconds
 from fun_asr.audio.names import short_names, stem
 from fun_asr.batch.check import unreadable
 from fun_asr.batch.engine import Engine, RecordingDone, Work
-from fun_asr.batch.journal import Journal, Key
+from fun_asr.batch.journal import JOURNAL_FILE, Journal, Key
 from fun_asr.batch.shards import Shard, Task, plan
-from fun_asr.errors import AudioDecodeError, FunASRError
+from fun_asr.errors import AudioDecodeError, FunASRError, Terminated
 from fun_asr.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, sync_folder, write_atomically
 from fun_asr.inputs.discover import output_names
 from fun_asr.inputs.sources import Recording
@@ -31,7 +31,8 @@ from fun_asr.writers.base import Writer
 
 __all__ = ["BatchObserver", "BatchRun", "Failure", "Summary", "describe", "hash_config"]
 
-Status = Literal["finished", "stopped", "interrupted"]
+Status = Literal["finished", "stopped", "interrupted", "terminated", "planned"]
+"""Planned is what `BatchRun.look` only looked at."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # every other output would fail too
 
@@ -227,7 +228,9 @@ class BatchRun:
         self._synced: set[Path] = set()  # folders that are sure to be in theirs
         self._no_room = False
         # The same in every run: what a kill left is used up by the recording that it was written for.
-        digest = hashlib.sha256(os.fsencode(os.path.abspath(self.output_dir))).hexdigest()[:8]
+        # Another in each run of those that share the folder.
+        place = self.output_dir if self.journal.path.name == JOURNAL_FILE else self.output_dir / self.journal.path.name
+        digest = hashlib.sha256(os.fsencode(os.path.abspath(place))).hexdigest()[:8]
         self._temporary = f"{TEMPORARY_PREFIX}{digest}{TEMPORARY_SUFFIX}"
 
     def run(self) -> Summary:
@@ -252,12 +255,23 @@ class BatchRun:
                             self._retry(self._begun[event.work], self._results[event.work], event.error)
                         if self._gave_up():
                             break
-            if summary.left:
+            if summary.left or self._no_room:
                 summary.status = "stopped"
-        except KeyboardInterrupt:
-            summary.status = "interrupted"
+        except KeyboardInterrupt as interrupt:
+            summary.status = "terminated" if isinstance(interrupt, Terminated) else "interrupted"
         summary.wall_seconds = time.perf_counter() - start
         return summary
+
+    def look(self) -> Summary:
+        """What `run` would do, in place of it: the observer is told, and nothing is written.
+
+        The journal forgets what it would be told to, so it must be a copy.
+        """
+        if self.overwrite and not self.journal.empty:
+            self._restart()
+        self._plan()
+        self._summary.status = "planned"
+        return self._summary
 
     def _restart(self) -> None:
         try:

@@ -11,7 +11,7 @@ import click
 from fun_asr import __version__
 from fun_asr.cli.common import debugging, set_debugging
 from fun_asr.cli.streams import STANDARD_OUTPUT_NAME, give_up_output, not_encoded, prepare_streams
-from fun_asr.errors import FunASRError
+from fun_asr.errors import FunASRError, Terminated
 
 __all__ = ["main"]
 
@@ -91,9 +91,10 @@ class _CommandGroup(click.Group):
             return result
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
-        except KeyboardInterrupt:
-            click.echo("fun-asr: interrupted", err=True)
-            ctx.exit(130)
+        except KeyboardInterrupt as error:
+            terminated = isinstance(error, Terminated)
+            click.echo(f"fun-asr: {'terminated' if terminated else 'interrupted'}", err=True)
+            ctx.exit(143 if terminated else 130)
         except Exception as error:
             if debugging(ctx) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise

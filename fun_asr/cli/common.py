@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fun_asr.audio.options import AudioOptions, RawFormat
-from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError
+from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError, Terminated
 from fun_asr.options import DEFAULT_BEAM_SIZE, ModelOptions, TranscriptionOptions
 
 if TYPE_CHECKING:
@@ -241,8 +241,15 @@ def describe_model(transcriber: Transcriber) -> None:
 
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """A machine that shuts down asks politely first: time enough to end as Ctrl-C does, with a report."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """A machine that shuts down asks politely first: time enough to end as Ctrl-C does, with a report.
+
+    What is raised then is `Terminated`.
+    """
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
@@ -261,6 +268,14 @@ def make_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise FunASRError(f"{folder}: cannot be written to: {error.strerror or error}") from None
+
+
+def one_field(path: str) -> bytes:
+    """A path as one field of one line; a name is bytes that need not be UTF-8."""
+    name = os.fsencode(path)
+    for character, escape in ((b"\t", rb"\t"), (b"\n", rb"\n"), (b"\r", rb"\r")):
+        name = name.replace(character, escape)
+    return name
 
 
 def print_error(error: FunASRError) -> None:

@@ -55,7 +55,7 @@ def evaluate(
     The speed (RTFx) is printed on standard error. Run again, it transcribes only what is missing or has changed. A
     recording that fails counts as deletions.
 
-    Exit status: 0, 1 when a recording failed, 2 when something cannot be used, 130 interrupted.
+    Exit status: 0, 1 when a recording failed, 2 when something cannot be used, 130 interrupted, 143 terminated.
     """
     from fun_asr.batch.run import BatchOptions, run_batch
     from fun_asr.cli.batch import exit_status, print_summary
@@ -88,7 +88,7 @@ def evaluate(
             )
         print_summary(summary)
         status = max(status, exit_status(summary))
-        if summary.status == "interrupted":
+        if summary.status != "finished":
             ctx.exit(status)
     ctx.invoke(
         wer,
