@@ -8,7 +8,7 @@ from collections.abc import MutableMapping
 __all__ = ["set_up_threads"]
 
 SPINS = 5000
-"""A tenth of a millisecond: what putting a thread to sleep and waking it costs.
+"""A twentieth of a millisecond by libgomp's own estimate: what putting a thread to sleep and waking it costs.
 
 By default GNU's OpenMP spins for milliseconds, and where other work wants the cores, threads then spin for one that was
 put off them. docs/measurements.md, "Two jobs on one machine", has the numbers that this one was chosen by.

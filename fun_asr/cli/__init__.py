@@ -25,6 +25,9 @@ class _LazyCommand(NamedTuple):
 
 _COMMANDS = {
     "batch": _LazyCommand("fun_asr.cli.batch:batch", "Transcribe folders and lists of recordings, resumable."),
+    "configs": _LazyCommand(
+        "fun_asr.cli.configs:configs", "List the configurations of models and trainings, or write them out."
+    ),
     "convert": _LazyCommand(
         "fun_asr.cli.convert:convert", "Import Whisper or BERT weights, average or change models, shrink one to int8."
     ),
