@@ -8,12 +8,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from fun_asr.batch.engine import Event, MakeTranscriber, NextWork, Work, WorkEnded, perform
+from fun_asr.batch.engine import Event, MakeTranscriber, NextWork, ReportingTranscriber, Work, WorkEnded, perform
 from fun_asr.errors import FunASRError
 
 __all__ = ["ProcessEngine", "available_cores"]
@@ -39,11 +39,20 @@ class ProcessEngine:
         make: loads the model in each worker.
         workers: most processes.
         timeout: seconds in which a worker with a loaded model must finish a recording; None gives it all the time.
+        on_progress: is told of the seconds of audio that are done, also within recordings.
     """
 
-    def __init__(self, make: MakeTranscriber, workers: int, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        make: MakeTranscriber,
+        workers: int,
+        timeout: float | None = None,
+        *,
+        on_progress: Callable[[float], object] | None = None,
+    ) -> None:
         self._make = make
         self._timeout = timeout
+        self._on_progress = on_progress
         self.workers = workers
 
     def run(self, next_work: NextWork) -> Generator[Event, None, None]:
@@ -67,7 +76,10 @@ class ProcessEngine:
                     assert isinstance(connection, Connection)
                     number = busy[connection]
                     event = workers[number].receive()
-                    if event is not None:
+                    if isinstance(event, float):
+                        if self._on_progress is not None:
+                            self._on_progress(event)
+                    elif event is not None:
                         yield event
                     if workers[number].dead:
                         del workers[number]
@@ -97,7 +109,7 @@ class _Worker:
         self.work: Work | None = None
         self.dead = False
         self._ready = False
-        self._since = 0.0  # when the work was begun, or last brought something
+        self._since = 0.0  # when the work was begun, or last brought a recording
         self._process: BaseProcess = context.Process(
             target=_serve, args=(other_end, make, number), name=f"fun-asr-worker-{number}", daemon=True
         )
@@ -107,7 +119,7 @@ class _Worker:
 
     @property
     def waited(self) -> float:
-        """Seconds since the process last said something of its work; 0 while it loads the model."""
+        """Seconds since the process last was done with a recording; 0 while it loads the model."""
         return time.monotonic() - self._since if self._ready and self.work is not None else 0.0
 
     def give(self, work: Work) -> None:
@@ -117,8 +129,10 @@ class _Worker:
         with contextlib.suppress(OSError):
             self.connection.send(work)
 
-    def receive(self) -> Event | None:
+    def receive(self) -> Event | float | None:
         """What the process said, or that it has died; None where that is of no interest.
+
+        A number is the seconds of audio that are done since the last one.
 
         Raises:
             FunASRError: when it could not load the model.
@@ -128,6 +142,8 @@ class _Worker:
             message = self.connection.recv()
         except (EOFError, OSError):
             return self._died(self.work)
+        if isinstance(message, float):
+            return message
         self._since = time.monotonic()
         if isinstance(message, FunASRError):
             raise message
@@ -194,6 +210,8 @@ def _serve(connection: Connection, make: MakeTranscriber, number: int) -> None:
     except FunASRError as error:
         connection.send(error)
         return
+    if isinstance(transcriber, ReportingTranscriber):
+        transcriber.on_progress = lambda seconds: connection.send(float(seconds))
     connection.send(_READY)
     with contextlib.suppress(EOFError, OSError):
         while True:

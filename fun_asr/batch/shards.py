@@ -48,7 +48,7 @@ class Task:
     @property
     def path(self) -> str:
         """The recording as messages name it."""
-        return str(self.source)
+        return self.file if self.key.path == os.path.abspath(self.file) else str(self.source)
 
     @property
     def file(self) -> str:

@@ -18,8 +18,10 @@ from fun_asr.cli.common import (
     recognition_options,
     terminated_like_interrupted,
 )
+from fun_asr.cli.log import log_options
 from fun_asr.cli.output import output_options
 from fun_asr.cli.progress import BatchProgress
+from fun_asr.cli.say import say
 from fun_asr.errors import ConfigError, FunASRError
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--ray_address", help="Cluster to join, as Ray takes it. [default: RAY_ADDRESS, or this machine]")
 @recognition_options
+@log_options
 def batch(
     inputs: tuple[str, ...],
     output_dir: Path,
@@ -146,10 +149,12 @@ def batch(
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminated_like_interrupted())
         observer: _Listing | StatusFile
+        progressed = None
         if dry_run:
             observer = _Listing(output_dir, writers)
         else:
             progress = stack.enter_context(BatchProgress())
+            progressed = progress.progressed
             observer = stack.enter_context(StatusFile(status, progress, lambda text: print_error(FunASRError(text))))
         summary = run_batch(
             inputs,
@@ -159,6 +164,7 @@ def batch(
             options=options,
             batch=how,
             observer=observer,
+            on_progress=progressed,
             standard_input=sys.stdin.buffer,
         )
         if isinstance(observer, _Listing):
@@ -206,12 +212,12 @@ def print_summary(summary: Summary) -> None:
     from fun_asr.inputs.discover import describe_left_out
 
     if left_out := describe_left_out(summary.left_out):
-        click.echo(f"fun-asr: {left_out}", err=True)
+        say(left_out)
     if summary.repeated:
-        click.echo(f"fun-asr: {summary.repeated} given more than once, taken once", err=True)
+        say(f"{summary.repeated} given more than once, taken once")
     if summary.status == "planned":
         done = f"{summary.left} would be transcribed, {summary.done_before} done before"
-        click.echo(f"fun-asr: {done}, {len(summary.failures)} failed, of {summary.total}", err=True)
+        say(f"{done}, {len(summary.failures)} failed, of {summary.total}")
         return
     parts = [
         f"{summary.transcribed} transcribed ({summary.audio_seconds / 3600:.2f} h of audio, RTFx {summary.rtfx:.1f})",
@@ -220,9 +226,9 @@ def print_summary(summary: Summary) -> None:
     ]
     if summary.incomplete:
         parts.insert(1, f"{len(summary.incomplete)} of them incomplete")
-    click.echo(f"fun-asr: {', '.join(parts)}, of {summary.total}", err=True)
+    say(f"{', '.join(parts)}, of {summary.total}")
     if summary.status != "finished":
-        click.echo(f"fun-asr: {summary.status}, {summary.left} left; the same command goes on from here", err=True)
+        say(f"{summary.status}, {summary.left} left; the same command goes on from here")
 
 
 def exit_status(summary: Summary) -> int:

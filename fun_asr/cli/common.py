@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fun_asr.audio.options import AudioOptions, RawFormat
+from fun_asr.cli.say import say
 from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError, Terminated
 from fun_asr.options import DEFAULT_BEAM_SIZE, ModelOptions, TranscriptionOptions
 
@@ -76,7 +78,11 @@ def _raw(ctx: click.Context, param: click.Parameter, value: str | None) -> RawFo
 # Each is called like the field of `ModelOptions`, `TranscriptionOptions` or `AudioOptions` that it sets.
 _MODEL_OPTIONS = (
     click.option(
-        "-m", "--model", "directory", type=click.Path(path_type=Path), help="Model directory. [default: bundled]"
+        "-m",
+        "--model",
+        "directory",
+        type=click.Path(path_type=Path),
+        help="A model's folder as it is published, or its .nemo or .pt file. [default: bundled]",
     ),
     click.option(
         "-l",
@@ -142,6 +148,26 @@ _DECODING_OPTIONS = (
 )
 
 
+_DECODER_OPTIONS = (
+    click.option(
+        "--task",
+        type=click.Choice(["transcribe", "translate"]),
+        default="transcribe",
+        show_default=True,
+        help="translate writes English whatever is spoken, with a model that can.",
+    ),
+    click.option(
+        "--initial_prompt",
+        default="",
+        help="Text that the model takes for what was said before: names and spelling to follow.",
+    ),
+    click.option(
+        "--temperature_fallback",
+        is_flag=True,
+        help="Try loops and unlikely texts again at random, as Whisper does; for models without a CTC head.",
+    ),
+)
+
 _AUDIO_OPTIONS = (
     click.option(
         "--channels",
@@ -170,7 +196,7 @@ def model_options(command: Command) -> Callable[..., object]:
 
 def recognition_options(command: Command) -> Callable[..., object]:
     """Add those of `model_options` and those that choose how transcripts are decoded and written, into `options`."""
-    return _with_options(command, (*_MODEL_OPTIONS, *_DECODING_OPTIONS, *_AUDIO_OPTIONS))
+    return _with_options(command, (*_MODEL_OPTIONS, *_DECODING_OPTIONS, *_DECODER_OPTIONS, *_AUDIO_OPTIONS))
 
 
 def _with_options(
@@ -231,12 +257,12 @@ def load_transcriber(model: ModelOptions, language: str | None) -> Transcriber:
 
 
 def describe_model(transcriber: Transcriber) -> None:
-    """Say on standard error what the model computes with, where --debug asks for it."""
-    if debugging(click.get_current_context()):
-        info = transcriber.info
-        parts = [f"{part} {kind}" for part, kind in info.arithmetic.items()]
-        kernels = [f"{task} products: {name}" for task, name in info.kernels.items()]
-        click.echo(f"fun-asr: {info.family} on {info.device}: {', '.join([*parts, *kernels])}", err=True)
+    """Say on standard error what the model computes with, where --debug or --log_level debug asks for it."""
+    info = transcriber.info
+    parts = [f"{part} {kind}" for part, kind in info.arithmetic.items()]
+    kernels = [f"{task} products: {name}" for task, name in info.kernels.items()]
+    level = logging.INFO if debugging(click.get_current_context()) else logging.DEBUG
+    say(f"{info.family} on {info.device}: {', '.join([*parts, *kernels])}", level, model=info.to_dict())
 
 
 @contextlib.contextmanager
@@ -280,13 +306,14 @@ def one_field(path: str) -> bytes:
 
 def print_error(error: FunASRError) -> None:
     """Print one line on standard error."""
-    click.echo(f"fun-asr: error: {' '.join(str(error).splitlines())}", err=True)
+    facts = {"path": error.path} if isinstance(error, AudioDecodeError) else {}
+    say(str(error), logging.ERROR, kind=type(error).__name__, **facts)
 
 
 def print_warnings(transcript: Transcript) -> None:
     """Say on standard error what there is to say about a recording, a line each."""
     for warning in transcript.warnings:
-        click.echo(f"fun-asr: warning: {transcript.path}: {warning}", err=True)
+        say(f"{transcript.path}: {warning}", logging.WARNING, path=transcript.path)
 
 
 def without_standard_input(
