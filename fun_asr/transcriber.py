@@ -53,6 +53,7 @@ def load_model(
     device: str = "auto",
     compute_type: str = "auto",
     threads: int = 0,
+    aligner: str | os.PathLike[str] | None = None,
 ) -> Transcriber:
     """Load a model for transcription.
 
@@ -62,8 +63,11 @@ def load_model(
         directory: a model directory as it is published, or a `.nemo` or `.pt` file; None is the model inside the
             package.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        compute_type: "auto", "float32", "bfloat16", "float16" (GPU only) or "int8" (CPU only).
+        compute_type: "auto", "float32", "bfloat16", "float16" (GPU only), "int8" (CPU only) or "int4" (CPU only, of
+            models with a language model).
         threads: CPU threads of the network, for the whole process; 0 leaves torch's own number.
+        aligner: the folder of a forced aligner, which finds when the words of Qwen's models are said; None leaves them
+            without times.
 
     Raises:
         CheckpointError: when the directory holds no model, or a damaged one.
@@ -75,6 +79,7 @@ def load_model(
             device=device,
             compute_type=compute_type,
             threads=threads,
+            aligner=None if aligner is None else Path(aligner),
         )
     )
 

@@ -17,7 +17,7 @@ LAYERS = (
     ("punctuation", "decoding"),
     ("drafts",),
     ("models",),
-    ("pool", "inputs", "scoring"),
+    ("pool", "inputs", "scoring", "hub"),
     ("writers",),
     ("recording",),
     ("streaming",),

@@ -96,10 +96,15 @@ _MODEL_OPTIONS = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option(
         "--compute_type",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8", "int4"]),
         default="auto",
         show_default=True,
-        help="Arithmetic of the network; int8 is for the CPU, float16 for a GPU.",
+        help="Arithmetic of the network; int8 and int4 (language models alone) are for the CPU, float16 for a GPU.",
+    ),
+    click.option(
+        "--aligner",
+        type=click.Path(path_type=Path),
+        help="Folder of a forced aligner that finds when the words of Qwen's models are said.",
     ),
     click.option(
         "--batch_size",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fun_asr.audio.excerpt import Excerpt
@@ -92,15 +92,16 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def begin(self, sizes: Mapping[str, int | None]) -> None:
+    def begin(self, sizes: Mapping[str, int | None], files: int | None = None) -> None:
         """Start the clock.
 
         Arguments:
             sizes: bytes of each recording, by path; None where they are not known.
+            files: how many recordings there are, where some paths are given more than once.
         """
         from tqdm import tqdm
 
-        self._files = len(sizes)
+        self._files = len(sizes) if files is None else files
         shown = informs()
         self._bar = tqdm(total=1.0, disable=None if shown else True, bar_format="{percentage:3.0f}%|{bar}| {desc}")
         self._pace = Pace()
@@ -140,11 +141,13 @@ class Progress:
 
     def _tick(self, period: float) -> None:
         while not self._stopped.wait(period):
-            if self._bar.disable:
-                status, facts = self.status()
-                say(status, **facts)
-            else:
-                self._draw()
+            # Where standard error or the log file fails, the command's own lines say so.
+            with suppress(OSError):
+                if self._bar.disable:
+                    status, facts = self.status()
+                    say(status, **facts)
+                else:
+                    self._draw()
 
     def _draw(self) -> None:
         if self._bar is None or self._bar.disable:

@@ -183,7 +183,7 @@ def _run(
     with contextlib.ExitStack() as stack:
         names: dict[str, str] = {}  # file read for another name -> that name
         progress = stack.enter_context(Progress())
-        progress.begin({path: _size(path) for path in inputs.recordings})
+        progress.begin({path: _size(path) for path in inputs.recordings}, len(inputs.recordings))
 
         def show(path: str | None, segments: Sequence[Segment]) -> None:
             with progress.out_of_the_way(sys.stderr):

@@ -47,7 +47,7 @@ def attention_weights(
         decoder: float or int8.
         tokens_BS: prompt, text and end, int64 `[B, S]`.
         encoded: the encoder's output `[B, L, D]`.
-        encoded_mask: True for its valid frames, `[B, L]`; None when all are.
+        encoded_mask: the decoder's `memory_mask`, `[B, L]`.
         heads: layer and head of each, at least one.
 
     Returns:
@@ -64,7 +64,9 @@ def attention_weights(
         q = attention.q(x).view(B, S, attention.num_heads, -1).transpose(1, 2)[:, of_layer[layer]]
         scores = (q.to(keys.dtype) @ keys[:, of_layer[layer]].transpose(2, 3)).float()
         scores = scores * (D // attention.num_heads) ** -0.5
-        if encoded_mask is not None:
+        if encoded_mask is not None and encoded_mask.is_floating_point():
+            scores = scores + encoded_mask[:, None, None]
+        elif encoded_mask is not None:
             scores = scores.masked_fill(~encoded_mask[:, None, None], -torch.inf)
         found[layer] = scores.softmax(dim=-1)
 

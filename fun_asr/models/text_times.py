@@ -18,7 +18,6 @@ from fun_asr.decoding.attention_times import attention_weights, token_frames, wi
 from fun_asr.decoding.generate import Hypothesis
 from fun_asr.decoding.guard import repeated_end, said_once
 from fun_asr.decoding.words import AlignedWord
-from fun_asr.layers.attention import length_mask
 from fun_asr.layers.decoder import Decoder, DecoderConfig
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.text.tokenizer import TaskPrompts, Tokenizer
@@ -63,12 +62,9 @@ class EncodedSegments:
             return self.encoded
         return self.encoded[torch.tensor(places, device=self.encoded.device)]
 
-    def mask(self, places: Sequence[int]) -> Tensor | None:
-        """True for the valid frames of the segments in `places`; None where all are."""
-        if self.lengths_B is None:
-            return None
-        rows = torch.tensor(places, device=self.encoded.device)
-        return length_mask(self.lengths_B[rows], self.encoded.shape[1])
+    def lengths(self, places: Sequence[int]) -> Tensor | None:
+        """Valid frames of the segments in `places`; None where all are."""
+        return None if self.lengths_B is None else self.lengths_B[torch.tensor(places, device=self.encoded.device)]
 
 
 class TextTimes:
@@ -116,12 +112,12 @@ class TextTimes:
         rows = [
             [*prompt, *text, *[eot] * (longest - len(text) + 1)] for prompt, text in zip(prompts, texts, strict=True)
         ]
-        encoded = self._encoded.rows(places)
+        encoded, lengths_B = self._encoded.rows(places), self._encoded.lengths(places)
         weights = attention_weights(
             self._decoder,
             torch.tensor(rows, device=encoded.device),
             encoded,
-            self._encoded.mask(places),
+            None if lengths_B is None else self._decoder.memory_mask(lengths_B, encoded.shape[1]),
             self._heads.heads,
         )
         return [

@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from fun_asr.errors import CheckpointError
 from fun_asr.text.languages import LANGUAGE_NAMES
+from fun_asr.text.tokenizer_file import read_tokenizer
 
 
 class Tokenizer:
@@ -26,10 +26,7 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._tokenizer = HuggingFaceTokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise CheckpointError(f"{path}: no tokenizer ({error})") from None
+        self._tokenizer = read_tokenizer(path)
         self._path = path
         self._find_specials()
 

@@ -38,22 +38,28 @@ def sentences(block: Segment, pause_seconds: float = PAUSE_SECONDS) -> list[Segm
     parts = [words[start:end] for start, end in zip([0, *cuts], [*cuts, len(words)], strict=True)]
     texts = [_text(part) for part in parts]
     spoken = _spoken(block, texts)
-    return [
-        replace(
-            block,
-            start=part[0].start,
-            end=max(word.end for word in part),
-            text=text,
-            spoken=said,
-            words=block.words[start : start + len(part)],
-            pauses=tuple(
-                (max(begin, part[0].start), min(end, part[-1].end))
-                for begin, end in block.pauses
-                if begin < part[-1].end and end > part[0].start
-            ),
+    found = []
+    used = 0  # words of the block
+    for part, text, said in zip(parts, texts, spoken, strict=True):
+        count = sum(word.count for word in part)
+        start, end = part[0].start, max(word.end for word in part)
+        found.append(
+            replace(
+                block,
+                start=start,
+                end=end,
+                text=text,
+                spoken=said,
+                words=block.words[used : used + count],
+                pauses=tuple(
+                    (max(begin, start), min(until, end))
+                    for begin, until in block.pauses
+                    if begin < end and until > start
+                ),
+            )
         )
-        for start, part, text, said in zip([0, *cuts], parts, texts, spoken, strict=True)
-    ]
+        used += count
+    return found
 
 
 def _text(words: Sequence[CueWord]) -> str:

@@ -40,6 +40,8 @@ class CueWord:
     confidence: float | None
     spaced: bool
     """Whether a space stands between it and the word before."""
+    count: int = 1
+    """How many words of the segment it is."""
 
 
 def cue_words(segment: Segment) -> list[CueWord]:
@@ -78,7 +80,38 @@ def _with_times(segment: Segment) -> list[CueWord]:
             text, spaced, cursor = prefix + text, bool(space), place + len(text)
         words.append(CueWord(text, word.start, word.end, word.confidence, spaced))
     words[-1] = replace(words[-1], text=words[-1].text + segment.text[cursor:].rstrip())
+    return _undivided(words) if segment.language in WRITTEN_WITHOUT_SPACES else words
+
+
+def _undivided(characters: list[CueWord]) -> list[CueWord]:
+    """Characters with what stands at the beginning of no line joined to what is before it, and letters to words."""
+    words: list[CueWord] = []
+    for word in characters:
+        last = words[-1] if words else None
+        if last is None or word.spaced or not _holds(last.text, word.text):
+            words.append(word)
+            continue
+        known = [confidence for confidence in (last.confidence, word.confidence) if confidence is not None]
+        words[-1] = replace(
+            last,
+            text=last.text + word.text,
+            end=max(last.end, word.end),
+            confidence=min(known, default=None),
+            count=last.count + word.count,
+        )
     return words
+
+
+def _holds(before: str, after: str) -> bool:
+    """Whether nothing may part two characters of a language written without spaces."""
+    if unicodedata.category(before[-1]) in _OPENING or _closes(after[0]):
+        return True
+    return bool(_UNSPACED_PIECE.fullmatch(before[-1] + after[0]))
+
+
+def _closes(character: str) -> bool:
+    category = unicodedata.category(character)
+    return category in _MARKS or character in _CLINGING or (category.startswith("P") and category not in _OPENING)
 
 
 def _split_at_last_space(gap: str) -> tuple[str, str, str]:
@@ -181,13 +214,9 @@ def _pieces(text: str, unspaced: bool) -> list[tuple[bool, str]]:
     pieces: list[tuple[bool, str]] = []
     opened = False  # the piece before waits for what follows it
     for space, piece in pattern.findall(text):
-        category = unicodedata.category(piece[0])
-        closes = unspaced and (
-            category in _MARKS or piece in _CLINGING or (category.startswith("P") and category not in _OPENING)
-        )
-        if pieces and not space and (opened or closes):
+        if pieces and not space and unspaced and (opened or _closes(piece[0])):
             pieces[-1] = (pieces[-1][0], pieces[-1][1] + piece)
         else:
             pieces.append((bool(space), piece))
-        opened = unspaced and category in _OPENING
+        opened = unicodedata.category(piece[0]) in _OPENING
     return pieces

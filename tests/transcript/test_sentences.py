@@ -7,6 +7,7 @@ import pytest
 from fun_asr.transcript import Segment, Word
 from fun_asr.transcript.marks import Ending, ending
 from fun_asr.transcript.sentences import sentences
+from fun_asr.transcript.words import cue_words
 
 
 def block(text: str, *words: tuple[str, float, float], language: str = "en", spoken: str = "") -> Segment:
@@ -65,6 +66,18 @@ def test_texts_joined_are_the_block_s() -> None:
         assert len(found) == 3
         assert space.join(part.text for part in found) == text
         assert space.join(part.spoken for part in found) == text
+
+
+def test_characters_with_times_keep_their_marks() -> None:
+    """Of Japanese, every character is a word with times, marks too; a cue or sentence begins with no mark."""
+    text = "「はい」。OK、 いいえ。"
+    said = [character for character in text if character != " "]
+    words = [(character, 0.2 * place, 0.2 * place + 0.2) for place, character in enumerate(said)]
+    first, second = sentences(block(text, *words, language="ja"))
+    assert (first.text, second.text) == ("「はい」。", "OK、 いいえ。")
+    assert ["".join(word.text for word in part.words) for part in (first, second)] == ["「はい」。", "OK、いいえ。"]
+    assert [word.text for word in cue_words(second)] == ["OK、", "い", "い", "え。"]
+    assert (cue_words(second)[0].start, cue_words(second)[0].end) == pytest.approx((1.0, 1.6))
 
 
 def test_nothing_said_is_no_sentence() -> None:

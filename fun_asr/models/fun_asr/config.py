@@ -10,7 +10,7 @@ from fun_asr.layers.decoder import DecoderConfig
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND, EncoderConfig
 
 # 0 leaves the convolution modules, the CTC head's blocks or the routed experts out.
-_OPTIONAL_SIZES = {"conv_kernel", "num_blocks", "num_experts", "num_experts_per_token", "expert_dim"}
+_OPTIONAL_SIZES = {"conv_kernel", "num_blocks", "num_experts", "num_experts_per_token", "expert_dim", "silence_frames"}
 
 
 @dataclass(frozen=True, kw_only=True)
