@@ -3,10 +3,14 @@
 `load_model` returns a `Transcriber`, which turns each recording into a `Transcript` of `Segment`s and `Word`s, or into
 a `TranscriptionFailure` that says why there is none. `Transcriber.stream` listens while somebody speaks. `wer` scores
 texts against references.
+
+Importing the package sets GOMP_SPINCOUNT in the environment, unless that or OMP_WAIT_POLICY is set (`fun_asr.threads`).
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from fun_asr.threads import set_up_threads
 
 if TYPE_CHECKING:
     from fun_asr.errors import AudioDecodeError, CheckpointError, ConfigError, FunASRError, ManifestError, ScoringError
@@ -18,6 +22,9 @@ if TYPE_CHECKING:
     from fun_asr.transcript.cues import SubtitleOptions
 
 __version__ = "0.1.0"
+
+# Here, before any module of the package can load torch, which reads it once.
+set_up_threads()
 
 __all__ = [
     "AsyncStream",

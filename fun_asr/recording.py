@@ -59,6 +59,8 @@ class RecordingState:
     path: str | None
     language: str | None
     """Code; None where it is detected."""
+    offset: float = 0.0
+    """Seconds into the file at which it begins, where it is a part of one."""
     language_evidence: Mapping[str, float] | None = None
     """What the first segment whose language was detected says of it: the prior of the others."""
     samples: int = 0
@@ -114,6 +116,7 @@ class RecordingState:
         segments = [sentence for chunk in chunks for sentence in sentences(chunk)]
         return Transcript(
             path=self.path,
+            offset=self.offset,
             duration=self.samples / SAMPLE_RATE,
             language=language,
             language_probability=probability,

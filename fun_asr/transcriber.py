@@ -15,6 +15,7 @@ import torch
 
 from fun_asr.audio.arrays import checked_samples, resampled
 from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.excerpt import Excerpt
 from fun_asr.audio.options import AudioOptions
 from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, default_workers, read_segments
 from fun_asr.audio.spool import Source, Spool, is_source
@@ -217,7 +218,8 @@ class Transcriber:
 
         Arguments:
             sources: audio or video files: their paths, or their content as bytes or as files open for reading in
-                binary. Several are taken one by one, shortly before they are opened.
+                binary. Several are taken one by one, shortly before they are opened. Parts of a file are
+                `fun_asr.audio.excerpt.Excerpt`s; those that follow each other in time are decoded once.
             raise_on_error: raise the error of a recording that fails, at its place, instead of giving a
                 `TranscriptionFailure`.
             on_progress: called with the seconds of audio finished since the last call.
@@ -378,11 +380,12 @@ class Transcriber:
     ) -> Generator[Result, None, None]:
         recordings: dict[int, RecordingState] = {}
 
-        def opened() -> Iterator[str]:
+        def opened() -> Iterator[str | Excerpt]:
             for index, path in enumerate(paths):
                 name = os.fsdecode(path)
-                recordings[index] = RecordingState(name, options.language)
-                yield name
+                offset = path.offset if isinstance(path, Excerpt) else 0.0
+                recordings[index] = RecordingState(name, options.language, offset=offset)
+                yield path if isinstance(path, Excerpt) else name
 
         # Closed with this iterator, so that the readers end when the caller stops early.
         segments = read_segments(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fun_asr import __version__
+from fun_asr.audio.excerpt import Excerpt
 from fun_asr.bundled import BUNDLED_MODEL, BUNDLED_PUNCTUATION
 from fun_asr.errors import ConfigError
 from fun_asr.options import ModelOptions, TranscriptionOptions
@@ -40,7 +42,7 @@ class Work:
     """Recordings to be transcribed together."""
 
     number: int
-    paths: tuple[str, ...]
+    paths: tuple[str | Excerpt, ...]
     language: str | None
     """Code; None detects it."""
 
@@ -72,7 +74,7 @@ NextWork = Callable[[], Work | None]
 class ShardTranscriber(Protocol):
     """A loaded model with its options."""
 
-    def transcribe(self, paths: Sequence[str], language: str | None) -> Generator[Result, None, None]:
+    def transcribe(self, paths: Sequence[str | Excerpt], language: str | None) -> Generator[Result, None, None]:
         """As `Transcriber.transcribe`."""
 
 
@@ -167,7 +169,7 @@ class _LoadedTranscriber:
         self._options = options
         self.on_progress: Callable[[float], object] | None = None
 
-    def transcribe(self, paths: Sequence[str], language: str | None) -> Generator[Result, None, None]:
+    def transcribe(self, paths: Sequence[str | Excerpt], language: str | None) -> Generator[Result, None, None]:
         if language is not None and language not in self._transcriber.languages:
             # A manifest may name one that only other models know; in another language the text would be wrong.
             return self._refuse(paths, language)
@@ -176,10 +178,10 @@ class _LoadedTranscriber:
         return self._transcriber.run(paths, options, self.on_progress)
 
     @staticmethod
-    def _refuse(paths: Sequence[str], language: str) -> Generator[Result, None, None]:
+    def _refuse(paths: Sequence[str | Excerpt], language: str) -> Generator[Result, None, None]:
         for path in paths:
             cause = f"{path}: the model does not know the language {language!r} that its list gives"
-            yield TranscriptionFailure(path=path, error=ConfigError(cause))
+            yield TranscriptionFailure(path=os.fspath(path), error=ConfigError(cause))
 
 
 def perform(transcriber: ShardTranscriber, work: Work) -> Iterator[Event]:

@@ -12,7 +12,7 @@ from fun_asr import __version__
 from fun_asr.cli.common import debugging, set_debugging
 from fun_asr.cli.streams import STANDARD_OUTPUT_NAME, give_up_output, not_encoded, prepare_streams
 from fun_asr.cli.whisper_arguments import as_click_reads_them, reason_against, starts_with_recording
-from fun_asr.errors import CheckpointError, ConfigError, FunASRError
+from fun_asr.errors import CheckpointError, ConfigError, FunASRError, Terminated
 
 __all__ = ["main"]
 
@@ -26,6 +26,9 @@ class _LazyCommand(NamedTuple):
 
 _COMMANDS = {
     "batch": _LazyCommand("fun_asr.cli.batch:batch", "Transcribe folders and lists of recordings, resumable."),
+    "configs": _LazyCommand(
+        "fun_asr.cli.configs:configs", "List the configurations of models and trainings, or write them out."
+    ),
     "convert": _LazyCommand(
         "fun_asr.cli.convert:convert", "Import weights, merge adapters, average or change models, shrink one to int8."
     ),
@@ -106,9 +109,10 @@ class _CommandGroup(click.Group):
             raise click.UsageError(f"{error.option_name} is not needed here: {reason}", error.ctx) from None
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
-        except KeyboardInterrupt:
-            click.echo("fun-asr: interrupted", err=True)
-            ctx.exit(130)
+        except KeyboardInterrupt as error:
+            terminated = isinstance(error, Terminated)
+            click.echo(f"fun-asr: {'terminated' if terminated else 'interrupted'}", err=True)
+            ctx.exit(143 if terminated else 130)
         except Exception as error:
             if debugging(ctx) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise

@@ -19,10 +19,11 @@ import click
 
 from fun_asr.audio.options import AudioOptions, RawFormat
 from fun_asr.cli.say import say
-from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError
+from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError, Terminated
 from fun_asr.options import DEFAULT_BEAM_SIZE, ModelOptions, TranscriptionOptions
 
 if TYPE_CHECKING:
+    from fun_asr.audio.excerpt import Excerpt
     from fun_asr.text.hotwords import Hotword
     from fun_asr.transcriber import Transcriber
     from fun_asr.transcript import Transcript
@@ -276,8 +277,15 @@ def describe_model(transcriber: Transcriber) -> None:
 
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """A machine that shuts down asks politely first: time enough to end as Ctrl-C does, with a report."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """A machine that shuts down asks politely first: time enough to end as Ctrl-C does, with a report.
+
+    What is raised then is `Terminated`.
+    """
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
@@ -298,6 +306,14 @@ def make_writable(folder: Path) -> None:
         raise FunASRError(f"{folder}: cannot be written to: {error.strerror or error}") from None
 
 
+def one_field(path: str) -> bytes:
+    """A path as one field of one line; a name is bytes that need not be UTF-8."""
+    name = os.fsencode(path)
+    for character, escape in ((b"\t", rb"\t"), (b"\n", rb"\n"), (b"\r", rb"\r")):
+        name = name.replace(character, escape)
+    return name
+
+
 def print_error(error: FunASRError) -> None:
     """Print one line on standard error."""
     facts = {"path": error.path} if isinstance(error, AudioDecodeError) else {}
@@ -311,12 +327,12 @@ def print_warnings(transcript: Transcript) -> None:
 
 
 def without_standard_input(
-    recordings: Iterable[str], names: dict[str, str], stack: contextlib.ExitStack
-) -> Iterator[str]:
+    recordings: Iterable[str | Excerpt], names: dict[str, str], stack: contextlib.ExitStack
+) -> Iterator[str | Excerpt]:
     """The recordings, with a file that holds standard input in the place of `-`.
 
     Arguments:
-        recordings: paths, or `-`.
+        recordings: paths, parts of recordings, or `-`.
         names: learns what that file is called on the command line.
         stack: removes the file when it is closed.
     """

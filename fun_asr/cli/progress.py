@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
+from fun_asr.audio.excerpt import Excerpt
 from fun_asr.cli.common import print_error, print_warnings
 from fun_asr.cli.lengths import Lengths
 from fun_asr.cli.say import informs, record, say
@@ -197,6 +198,11 @@ class BatchProgress(Progress):
         if len(left) < len(tasks):
             say(f"{len(tasks) - len(left)} of {len(tasks)} were done before")
         self.begin({task.path: task.key.size for task in left})
+        if self._lengths is not None:
+            for task in left:
+                # A part's length is its list's, and says nothing of the file's.
+                if isinstance(task.source, Excerpt) and task.source.duration is not None:
+                    self._lengths.learn(task.path, task.source.duration)
         self._reported = False
 
     def progressed(self, seconds: float) -> None:

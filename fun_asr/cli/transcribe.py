@@ -18,6 +18,7 @@ from fun_asr.cli.common import (
     check_device,
     load_transcriber,
     make_writable,
+    one_field,
     print_error,
     print_warnings,
     recognition_options,
@@ -171,11 +172,7 @@ class _Output:
         if self._bare:
             return text + b"\n"
         assert transcript.path is not None
-        # A name is bytes that need not be UTF-8; it stays one field of one line.
-        path = os.fsencode(transcript.path)
-        for character, escape in ((b"\t", rb"\t"), (b"\n", rb"\n"), (b"\r", rb"\r")):
-            path = path.replace(character, escape)
-        return path + b"\t" + text + b"\n"
+        return one_field(transcript.path) + b"\t" + text + b"\n"
 
 
 def _run(

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fun_asr.audio.decode import SAMPLE_RATE, decode
+from fun_asr.audio.decode import SAMPLE_RATE, decode, probe
+from fun_asr.audio.excerpt import Excerpt, cut_out
 from fun_asr.audio.features import log_mel
 from fun_asr.errors import CheckpointError, FunASRError, ManifestError
+from fun_asr.inputs.manifest import read_rows
 from fun_asr.text.languages import language_code, unknown_language
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.acoustics import Wave
@@ -69,11 +71,13 @@ def join(parts: Sequence[Utterance]) -> Utterance:
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """Read a JSONL manifest; audio paths are relative to it.
+    """Read a JSONL manifest, whose audio paths are relative to it, or a data directory of Kaldi's.
 
     Raises:
         ManifestError: when the file cannot be read or a line is not an object with the needed keys.
     """
+    if path.is_dir():
+        return _read_data_dir(path)
     utterances = []
     try:
         with path.open(encoding="utf-8-sig") as lines:
@@ -109,6 +113,34 @@ def read_manifest(path: Path) -> list[Utterance]:
     return utterances
 
 
+def _read_data_dir(folder: Path) -> list[Utterance]:
+    """The utterances of a data directory, each of which must have a text, and a length that its recording tells."""
+    rows, errors = read_rows(folder)
+    if errors:
+        raise errors[0]
+    utterances = []
+    for row in rows:
+        language = language_code(row.language or "en")
+        text = row.fields.get("text")
+        whole = probe(row.audio_filepath) if row.duration is None else None
+        duration = row.duration if whole is None else whole - row.offset
+        cause = unknown_language(row.language or "") if language is None else None
+        cause = cause or ("has no text" if text is None else "has a length that only decoding tells")
+        if language is None or text is None or duration is None:
+            raise ManifestError(f"{row.place}: {row.name}: {cause}")
+        utterances.append(
+            Utterance(
+                audio_filepath=Path(row.audio_filepath),
+                duration=duration,
+                text=text,
+                written=text,
+                language=language,
+                offset=row.offset,
+            )
+        )
+    return utterances
+
+
 def _part(row: Mapping[str, Any], folder: Path, language: str) -> Utterance:
     """One of the sounds that follow each other in a line's utterance; the line has their text."""
     return Utterance(
@@ -130,10 +162,7 @@ def load_wave(utterance: Utterance) -> Wave:
     if utterance.parts:
         return np.concatenate([load_wave(part) for part in utterance.parts])
     wave = decode(utterance.audio_filepath)
-    if utterance.offset or len(wave) > (utterance.duration + 1) * SAMPLE_RATE:
-        start = round(utterance.offset * SAMPLE_RATE)
-        wave = wave[start : start + round(utterance.duration * SAMPLE_RATE)]
-    return wave
+    return cut_out(wave, Excerpt(str(utterance.audio_filepath), utterance.offset, utterance.duration or None))
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,8 @@ class Transcript:
     """What there is to say about the recording, a line each, `lost` included."""
     model: ModelInfo | None = None
     """What recognised it."""
+    offset: float = 0.0
+    """Where a part of a file begins in it, seconds; its own times count from there. 0 for a whole one."""
 
     @property
     def incomplete(self) -> bool:
@@ -216,6 +218,7 @@ class Transcript:
         """The fields and the text under their own names, for JSON; times are rounded to milliseconds."""
         return {
             "path": self.path,
+            **({"offset": round(self.offset, 3)} if self.offset else {}),
             "duration": round(self.duration, 3),
             "language": self.language,
             "language_probability": _rounded(self.language_probability),

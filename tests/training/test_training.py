@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from safetensors.torch import load_file
 
@@ -39,6 +40,29 @@ def test_manifest_lines(corpus: Path) -> None:
         read_manifest(corpus / "bad.jsonl")
     with pytest.raises(ManifestError, match=r"none\.jsonl"):
         read_manifest(corpus / "none.jsonl")
+
+
+def test_a_data_directory_of_kaldis_gives_utterances_that_are_cut_out(corpus: Path) -> None:
+    recording = np.concatenate([load_wave(row) for row in read_manifest(corpus / "train.jsonl")[:2]])
+    soundfile.write(corpus / "long.wav", recording, 16_000, subtype="FLOAT")
+    middle = len(load_wave(read_manifest(corpus / "train.jsonl")[0])) / 16_000
+    (corpus / "wav.scp").write_text(f"long {corpus}/long.wav\n")
+    (corpus / "text").write_text("long whole\nfirst one\nsecond two\n")
+    (whole,) = read_manifest(corpus)
+    assert (whole.text, whole.duration) == ("whole", pytest.approx(len(recording) / 16_000))
+    (corpus / "segments").write_text(f"first long 0 {middle}\nsecond long {middle} -1\n")
+    first, second = read_manifest(corpus)
+    assert (first.text, second.text) == ("one", "two")
+    assert np.array_equal(np.concatenate([load_wave(first), load_wave(second)]), recording)
+    (corpus / "text").write_text("first one\n")
+    with pytest.raises(ManifestError, match=r"segments:2: second: has no text"):
+        read_manifest(corpus)
+
+
+def test_a_manifests_duration_cuts_from_the_start_too(corpus: Path) -> None:
+    row = read_manifest(corpus / "train.jsonl")[0]
+    half = dataclasses.replace(row, duration=row.duration / 2)
+    assert np.array_equal(load_wave(half), load_wave(row)[: round(half.duration * 16_000)])
 
 
 def utterances(durations: list[float]) -> list[Utterance]:
