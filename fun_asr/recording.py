@@ -80,6 +80,7 @@ class RecordingState:
                 spoken=done.found.spoken,
                 channel=done.channel,
                 track=done.track,
+                tags=done.found.tags,
             )
             for done in ordered
         )

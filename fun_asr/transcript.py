@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fun_asr.errors import FunASRError
 
 __all__ = ["Cut", "Lost", "ModelInfo", "Result", "Segment", "Transcript", "TranscriptionFailure", "Word"]
 
-WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
+WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
 """Codes of the languages that put no space between words or sentences."""
 
 
@@ -60,6 +60,8 @@ class Segment:
     """Number of the channel, from 1, where each was transcribed by itself."""
     track: int | None = None
     """Number of the audio track, from 1, where all were transcribed."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What else the model says of it: SenseVoice an "emotion" and an "event", such as music or laughter."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields under their own names, for JSON; times are rounded to milliseconds."""
@@ -73,6 +75,7 @@ class Segment:
             "language": self.language,
             "language_probability": _rounded(self.language_probability),
             "score": _rounded(self.score),
+            "tags": dict(self.tags),
             "words": [word.to_dict() for word in self.words],
         }
 

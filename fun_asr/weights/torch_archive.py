@@ -38,6 +38,8 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Under what training frameworks put the tensors beside what else they save."""
 _PICKLE_ERRORS = (
     pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, MemoryError,
     RecursionError, OverflowError, ArithmeticError, NotImplementedError, AssertionError,
@@ -129,7 +131,7 @@ class _Reader(pickle.Unpickler):
 def open_torch_archive(
     file: IO[bytes], where: Path, rename: Callable[[str], str | None] = lambda name: name
 ) -> WeightSource:
-    """The tensors of a state dict.
+    """The tensors of a state dict, which may lie inside a checkpoint.
 
     Arguments:
         file: what `torch.save` wrote, seekable; stays open as long as the tensors are read.
@@ -170,9 +172,12 @@ def _listed(data: bytes, where: Path) -> dict[Any, Any]:
         found = _Reader(io.BytesIO(data)).load()
     except _PICKLE_ERRORS as error:
         raise CheckpointError(f"{where}: its pickle is not accepted ({_reason(error)})") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{where}: holds no names of tensors")
-    return found
+    while isinstance(found, dict):
+        inner = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), dict)), None)
+        if inner is None or inner is found:
+            return found
+        found = inner
+    raise CheckpointError(f"{where}: holds no names of tensors")
 
 
 def _read(archive: zipfile.ZipFile, prefix: str, place: _Place, what: str) -> Tensor:
