@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
@@ -16,29 +18,22 @@ from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, def
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
 from fun_asr.bundled import BUNDLED_MODEL
 from fun_asr.decoding.guard import is_silent
-from fun_asr.decoding.language_model import NGramModel
-from fun_asr.errors import CheckpointError, ConfigError
-from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.errors import ConfigError
 from fun_asr.layers.routing_stats import LayerRouting, collect_routing
 from fun_asr.memory import return_free_memory, set_up_memory
-from fun_asr.models.fun_asr.load import load_network
-from fun_asr.models.fun_asr.network import FunASR
-from fun_asr.models.protocol import RecognisedSegment
-from fun_asr.options import DEFAULT_BEAM_SIZE, Decoding, ModelOptions, TranscriptionOptions
+from fun_asr.models.protocol import RecognisedSegment, SegmentRecogniser
+from fun_asr.models.registry import load_recogniser
+from fun_asr.options import DEFAULT_BEAM_SIZE, Decoding, ModelOptions, Task, TranscriptionOptions
 from fun_asr.pool import SegmentPool
-from fun_asr.recogniser import Recogniser
 from fun_asr.recording import RecordingState
 from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.languages import language_code, unknown_language
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.transcript import ModelInfo, Result, Transcript
-from fun_asr.weights.directory import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
-from fun_asr.weights.load import describe_network
-from fun_asr.weights.precision import resolve_compute_type, resolve_device
+from fun_asr.weights.directory import VAD_FILE
 
 __all__ = ["Transcriber", "load", "load_model"]
 
-SEGMENT_SECONDS = 30.0
+BATCH_SEGMENT_SECONDS = 30.0  # by which batches are sized, whatever the longest segment of the model
 POOL_SECONDS = 600.0  # of audio that waits for a batch: 38 MB
 POOL_BATCHES = 16
 PADDED_SECONDS_ON_CPU = 240.0  # of a batch: more makes the caches miss, not the products faster
@@ -59,9 +54,10 @@ def load_model(
     Sets how glibc's malloc keeps and returns memory, for the whole process (`fun_asr.memory`).
 
     Arguments:
-        directory: a model directory; None is the model inside the package.
+        directory: a model directory as it is published, or a `.nemo` or `.pt` file; None is the model inside the
+            package.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        compute_type: "auto", "float32", "bfloat16" or "int8" (CPU only).
+        compute_type: "auto", "float32", "bfloat16", "float16" (GPU only) or "int8" (CPU only).
         threads: CPU threads of the network, for the whole process; 0 leaves torch's own number.
 
     Raises:
@@ -80,58 +76,49 @@ def load_model(
 
 def load(options: ModelOptions) -> Transcriber:
     """`load_model` with its arguments in one object."""
-    directory = BUNDLED_MODEL if options.directory is None else options.directory
-    device = resolve_device(options.device)
-    compute_type = resolve_compute_type(options.compute_type, device)
+    if options.directory is None:
+        options = dataclasses.replace(options, directory=BUNDLED_MODEL)
     if options.threads:
         torch.set_num_threads(options.threads)
     set_up_memory()
-    network = load_network(directory, device, compute_type)
-    tokenizer = Tokenizer(directory / TOKENIZER_FILE)
-    ctc_tokenizer = CTCTokenizer(directory / CTC_TOKENIZER_FILE)
-    language_model_file = directory / CTC_LANGUAGE_MODEL_FILE
-    language_model = NGramModel.load(language_model_file) if language_model_file.exists() else None
-    config = network.config
-    if tokenizer.no_timestamps >= config.decoder.vocab_size or ctc_tokenizer.vocab_size != config.ctc.vocab_size:
-        raise CheckpointError(f"{directory}: the tokenizers do not belong to this model")
-    detector = load_speech_detector(directory / VAD_FILE)
+    recogniser = load_recogniser(options)
+    # A model without a detector of its own takes the bundled one's.
+    own = Path(options.directory or BUNDLED_MODEL) / VAD_FILE
+    detector = load_speech_detector(own if own.exists() else BUNDLED_MODEL / VAD_FILE)
     return_free_memory()
-    return Transcriber(network, tokenizer, ctc_tokenizer, device, detector, language_model)
+    return Transcriber(recogniser, detector)
 
 
 class Transcriber:
     """A loaded model; `load_model` makes one.
 
     The same input, batch size and device give the same output.
+
+    Arguments:
+        recogniser: the model.
+        detector: finds speech; None takes everything for it that is not silent.
     """
 
-    def __init__(
-        self,
-        network: FunASR,
-        tokenizer: Tokenizer,
-        ctc_tokenizer: CTCTokenizer,
-        device: torch.device,
-        detector: SpeechDetector | None = None,
-        language_model: NGramModel | None = None,
-    ) -> None:
-        self._network = network
-        self._tokenizer = tokenizer
-        self._device = device
-        self._detector = detector
-        self._info = describe_network(network, "fun_asr")
-        self.recogniser = Recogniser(network, tokenizer, ctc_tokenizer, device, language_model)
+    def __init__(self, recogniser: SegmentRecogniser, detector: SpeechDetector | None = None) -> None:
+        self.recogniser = recogniser
         """What recognises segments, for those who measure its parts."""
-        self._segment_seconds = min(SEGMENT_SECONDS, network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
+        self._detector = detector
+        self._on_cpu = recogniser.info.device.startswith("cpu")
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Codes of the languages that the model's vocabulary has."""
-        return tuple(self._tokenizer.languages)
+        """Codes of the languages that the model knows."""
+        return self.recogniser.languages
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the model can write of speech."""
+        return self.recogniser.tasks
 
     @property
     def info(self) -> ModelInfo:
         """What the model is and what it computes with on this machine."""
-        return self._info
+        return self.recogniser.info
 
     def collect_routing(self) -> AbstractContextManager[list[LayerRouting]]:
         """Count where the decoder's experts are used by what is transcribed inside a `with` block.
@@ -140,7 +127,8 @@ class Transcriber:
             a context manager that gives one `LayerRouting` a decoder layer, none for a model without routed experts;
             `fun_asr.layers.routing_stats.collect_routing` says which tokens count.
         """
-        return collect_routing(self._network.decoder)
+        decoder = getattr(getattr(self.recogniser, "network", None), "decoder", None)
+        return contextlib.nullcontext([]) if decoder is None else collect_routing(decoder)
 
     def transcribe(
         self,
@@ -154,6 +142,9 @@ class Transcriber:
         punctuation: bool = True,
         itn: bool = True,
         hotwords: Phrases = (),
+        task: Task = "transcribe",
+        initial_prompt: str = "",
+        temperature_fallback: bool = False,
         channels: str = "mix",
         track: str | int | None = None,
         strict: bool = False,
@@ -175,6 +166,11 @@ class Transcriber:
             itn: write numbers, dates, amounts and the like in digits and symbols (inverse text normalization).
             hotwords: phrases to prefer where the model finds them plausible, such as names; or pairs of a phrase and
                 its weight, 1 being that of the others. They change which words are written, never their probabilities.
+            task: "translate" writes English whatever is spoken, with a model that can.
+            initial_prompt: text that the model takes for what was said before each segment: names and spelling to
+                follow. It needs a decoder that writes words one after another.
+            temperature_fallback: try a segment with a loop or an unlikely text again at random, ever more freely, as
+                Whisper does; for models without a CTC head, which tells what was not said.
             channels: "mix" (one channel alone where they cancel each other), "left", "right", a number from 1, or
                 "each": every channel by itself, its number in `Segment.channel`.
             track: of a file with several audio tracks: a number from 1, a language, or "all"; None is the one that a
@@ -202,6 +198,9 @@ class Transcriber:
             punctuation=punctuation,
             itn=itn,
             hotwords=checked_hotwords(hotwords),
+            task=task,
+            initial_prompt=initial_prompt,
+            temperature_fallback=temperature_fallback,
             audio=AudioOptions(channels=channels, track=None if track is None else str(track), strict=strict),
         )
         return self.run(paths, options, on_progress)
@@ -228,12 +227,16 @@ class Transcriber:
         punctuation: bool = True,
         itn: bool = True,
         hotwords: Phrases = (),
+        task: Task = "transcribe",
+        initial_prompt: str = "",
+        temperature_fallback: bool = False,
     ) -> Transcript:
         """Transcribe a waveform in memory.
 
         Arguments:
             samples: floating-point `[samples]`, mono at 16 kHz, in [-1, 1].
-            language, decoding, beam_size, batch_size, word_times, punctuation, itn, hotwords: as for `transcribe`.
+            language, decoding, beam_size, batch_size, word_times, punctuation, itn, hotwords, task, initial_prompt,
+                temperature_fallback: as for `transcribe`.
 
         Raises:
             ConfigError: as for `transcribe`.
@@ -250,6 +253,9 @@ class Transcriber:
             punctuation=punctuation,
             itn=itn,
             hotwords=checked_hotwords(hotwords),
+            task=task,
+            initial_prompt=initial_prompt,
+            temperature_fallback=temperature_fallback,
         )
         return self.run_samples(samples, options)
 
@@ -264,7 +270,7 @@ class Transcriber:
         blocks = [samples.astype(np.float32, copy=False)]
 
         def events() -> Iterator[AudioSegment | EndOfRecording]:
-            yield from cut_stream(0, blocks, self._segment_seconds, self._detector)
+            yield from cut_stream(0, blocks, self.recogniser.segment_seconds, self._detector)
             yield EndOfRecording(0, None)
 
         result = next(self._results(events(), {0: RecordingState(None, options.language)}, options, None))
@@ -274,8 +280,10 @@ class Transcriber:
     def _check(self, options: TranscriptionOptions) -> None:
         """Raises ConfigError for what this model cannot do."""
         for code in (options.language, *options.languages):
-            if code is not None and code not in self._tokenizer.languages:
+            if code is not None and code not in self.languages:
                 raise ConfigError(f"language {code!r} is unknown to the model; it has {', '.join(self.languages)}")
+        if options.task not in self.tasks:
+            raise ConfigError(f"task {options.task}: this model can only {' and '.join(self.tasks)}")
         self.recogniser.prepare(options)
 
     def _transcribe(
@@ -293,7 +301,9 @@ class Transcriber:
                 yield name
 
         # Closed with this iterator, so that the readers end when the caller stops early.
-        segments = read_segments(opened(), self._segment_seconds, default_workers(), self._detector, options.audio)
+        segments = read_segments(
+            opened(), self.recogniser.segment_seconds, default_workers(), self._detector, options.audio
+        )
         with closing(segments) as events:
             yield from self._results(events, recordings, options, on_progress)
 
@@ -305,19 +315,20 @@ class Transcriber:
         on_progress: Progress | None,
     ) -> Iterator[Result]:
         """Fill the pool, take a batch of like lengths from it, recognise it; `recordings` loses what is yielded."""
-        on_cpu = self._device.type == "cpu"
+        on_cpu = self._on_cpu
         pool = SegmentPool(
             # Deep enough that a batch finds segments of its length; an accelerator is fed by its batch size alone.
-            max_seconds=POOL_SECONDS if on_cpu else max(POOL_SECONDS, options.batch_size * SEGMENT_SECONDS),
+            max_seconds=POOL_SECONDS if on_cpu else max(POOL_SECONDS, options.batch_size * BATCH_SEGMENT_SECONDS),
             max_segments=POOL_BATCHES * options.batch_size,
             batch_size=options.batch_size,
-            padded_seconds=PADDED_SECONDS_ON_CPU if on_cpu else options.batch_size * SEGMENT_SECONDS,
+            padded_seconds=PADDED_SECONDS_ON_CPU if on_cpu else options.batch_size * BATCH_SEGMENT_SECONDS,
         )
+        detects = options.decoding == "generate" and self.recogniser.detects_languages
         first = 0  # recording not yielded yet
 
         def ready() -> Iterator[Result]:
             nonlocal first
-            while first in recordings and (result := recordings[first].result(self._info)) is not None:
+            while first in recordings and (result := recordings[first].result(self.info)) is not None:
                 del recordings[first]
                 first += 1
                 yield result
@@ -338,7 +349,7 @@ class Transcriber:
                     report(done)
                     yield from ready()
             if pool:
-                undetected = self._undetected(recordings) if options.decoding == "generate" else frozenset()
+                undetected = self._undetected(recordings) if detects else frozenset()
                 batch = pool.take(undetected)
                 owners = [recordings[segment.recording] for segment in batch]
                 found = self.recogniser.recognise(

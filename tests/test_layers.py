@@ -18,7 +18,7 @@ LAYERS = (
     ("drafts",),
     ("models",),
     ("pool", "inputs", "scoring"),
-    ("recogniser", "writers"),
+    ("writers",),
     ("recording",),
     ("transcriber",),
     ("convert", "batch"),

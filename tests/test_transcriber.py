@@ -50,7 +50,7 @@ def deaf(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Tran
     """The tiny model with a CTC head that hears nothing."""
     directory = tmp_path_factory.mktemp("deaf") / "model"
     shutil.copytree(tiny_model_dir, directory)
-    (shard,) = directory.glob("*.safetensors")
+    (shard,) = directory.glob("model-*.safetensors")
     state = load_file(shard)
     state["ctc.vocabulary.bias"][-1] = 1000.0
     save_file(state, shard)
@@ -292,7 +292,7 @@ def test_tokenizers_of_another_model_are_refused(tiny_model_dir: Path, tmp_path:
     shutil.copytree(tiny_model_dir, directory)
     config = (directory / "config.json").read_text().replace('"vocab_size": 33', '"vocab_size": 34')
     (directory / "config.json").write_text(config)
-    (shard,) = directory.glob("*.safetensors")
+    (shard,) = directory.glob("model-*.safetensors")
     state = load_file(shard)
     for name in ("ctc.vocabulary.weight", "ctc.vocabulary.bias"):
         state[name] = torch.cat([state[name], state[name][:1]])

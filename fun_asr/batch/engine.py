@@ -142,9 +142,10 @@ class TranscriberLoader:
         return _LoadedTranscriber(transcriber, self.options)
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def _hashes(model: Path) -> dict[str, str]:
+    """Of a model's files, or of the one file that a model is."""
     found = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(model.iterdir()) if model.is_dir() else [model]:
         if path.is_file():
             with path.open("rb") as file:
                 found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ import click
 from fun_asr import __version__
 from fun_asr.cli.common import debugging, set_debugging
 from fun_asr.cli.streams import STANDARD_OUTPUT_NAME, give_up_output, not_encoded, prepare_streams
-from fun_asr.errors import FunASRError
+from fun_asr.errors import CheckpointError, ConfigError, FunASRError
 
 __all__ = ["main"]
 
@@ -102,7 +102,8 @@ class _CommandGroup(click.Group):
             if isinstance(error, UnicodeEncodeError) and (cause := not_encoded(error)):
                 error = FunASRError(cause)
             click.echo(f"fun-asr: error: {_in_one_line(error)}", err=True)
-            ctx.exit(1)
+            # A model or an option that cannot be used is wrong usage: nothing was tried.
+            ctx.exit(2 if isinstance(error, CheckpointError | ConfigError) else 1)
 
 
 def _in_one_line(error: Exception) -> str:

@@ -75,7 +75,11 @@ def _raw(ctx: click.Context, param: click.Parameter, value: str | None) -> RawFo
 # Each is called like the field of `ModelOptions`, `TranscriptionOptions` or `AudioOptions` that it sets.
 _MODEL_OPTIONS = (
     click.option(
-        "-m", "--model", "directory", type=click.Path(path_type=Path), help="Model directory. [default: bundled]"
+        "-m",
+        "--model",
+        "directory",
+        type=click.Path(path_type=Path),
+        help="A model's folder as it is published, or its .nemo or .pt file. [default: bundled]",
     ),
     click.option(
         "-l",
@@ -141,6 +145,26 @@ _DECODING_OPTIONS = (
 )
 
 
+_DECODER_OPTIONS = (
+    click.option(
+        "--task",
+        type=click.Choice(["transcribe", "translate"]),
+        default="transcribe",
+        show_default=True,
+        help="translate writes English whatever is spoken, with a model that can.",
+    ),
+    click.option(
+        "--initial_prompt",
+        default="",
+        help="Text that the model takes for what was said before: names and spelling to follow.",
+    ),
+    click.option(
+        "--temperature_fallback",
+        is_flag=True,
+        help="Try loops and unlikely texts again at random, as Whisper does; for models without a CTC head.",
+    ),
+)
+
 _AUDIO_OPTIONS = (
     click.option(
         "--channels",
@@ -169,7 +193,7 @@ def model_options(command: Command) -> Callable[..., object]:
 
 def recognition_options(command: Command) -> Callable[..., object]:
     """Add those of `model_options` and those that choose how transcripts are decoded and written, into `options`."""
-    return _with_options(command, (*_MODEL_OPTIONS, *_DECODING_OPTIONS, *_AUDIO_OPTIONS))
+    return _with_options(command, (*_MODEL_OPTIONS, *_DECODING_OPTIONS, *_DECODER_OPTIONS, *_AUDIO_OPTIONS))
 
 
 def _with_options(

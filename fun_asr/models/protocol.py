@@ -57,25 +57,37 @@ class SegmentRecogniser(Protocol):
         """What it can write of them."""
 
     @property
+    def detects_languages(self) -> bool:
+        """Whether it finds out the language of a segment that comes without one, where its decoder is asked."""
+
+    @property
     def segment_seconds(self) -> float:
         """The longest segment that it takes."""
 
     def prepare(self, options: TranscriptionOptions) -> None:
         """Find out before the first segment whether the options can be used with this model.
 
+        The language and the task are checked where the options come from: `languages` and `tasks` say what there is.
+
         Raises:
             ConfigError: when one cannot.
         """
 
     def recognise(
-        self, segments: Sequence[AudioSegment], languages: Sequence[str | None], options: TranscriptionOptions
+        self,
+        segments: Sequence[AudioSegment],
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None] | None = None,
     ) -> list[RecognisedSegment]:
         """Recognise segments, at least one, each with samples and none longer than `segment_seconds`.
 
         Arguments:
             segments: what to recognise.
-            languages: the code of each; None detects it.
+            languages: the code of each; None detects it where the model can.
             options: how; their language does not count.
+            priors: what is known of the language of each before it is heard: the probability of each language in
+                another segment of its recording; None where nothing is.
 
         Returns:
             what was recognised of each segment, in their order.

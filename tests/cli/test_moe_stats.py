@@ -100,7 +100,7 @@ def test_a_text_token_counts_once(run, files, monkeypatch: pytest.MonkeyPatch) -
         read += sum(len(hypothesis.tokens) - (not hypothesis.complete) for hypothesis in found)
         return found
 
-    monkeypatch.setattr("fun_asr.recogniser.generate", counting)
+    monkeypatch.setattr("fun_asr.models.fun_asr.recogniser.generate", counting)
     (group,) = groups(run(*files, "--json", "-l", "en")).values()
     assert group["tokens"] == read > 0
 

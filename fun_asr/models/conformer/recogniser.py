@@ -13,7 +13,7 @@ from fun_asr.decoding import transducer
 from fun_asr.decoding.frames import Emission
 from fun_asr.errors import CheckpointError
 from fun_asr.layers.conformer import ready_for_inference
-from fun_asr.models.conformer.config import MODEL_TYPES, ConformerConfig, from_nemo, from_transformers
+from fun_asr.models.conformer.config import ConformerConfig, from_nemo, from_transformers
 from fun_asr.models.conformer.nemo import open_nemo
 from fun_asr.models.conformer.network import Conformer
 from fun_asr.models.conformer.weights import from_nemo_name, published_shapes, recipes, unused
@@ -92,16 +92,10 @@ class ConformerRecogniser(FrameRecogniser):
 
 
 def is_own(path: Path) -> bool:
-    """Whether a path is a `.nemo` archive, or a folder with a model of this family in it or with one such archive."""
+    """Whether a path is a `.nemo` archive, or a folder with one such."""
     if path.is_file():
         return path.suffix == ".nemo"
-    config = path / CONFIG_FILE
-    if not config.exists():
-        return len(list(path.glob("*.nemo"))) == 1
-    try:
-        return read_json(config).get("model_type") in MODEL_TYPES
-    except CheckpointError:
-        return False
+    return not (path / CONFIG_FILE).exists() and len(list(path.glob("*.nemo"))) == 1
 
 
 def load(options: ModelOptions) -> ConformerRecogniser:

@@ -13,7 +13,7 @@ from fun_asr.decoding.frames import Emission
 from fun_asr.errors import CheckpointError
 from fun_asr.layers.conformer import ready_for_inference
 from fun_asr.models.frames import FrameRecogniser, Samples
-from fun_asr.models.granite.config import MODEL_TYPE, from_transformers
+from fun_asr.models.granite.config import from_transformers
 from fun_asr.models.granite.network import Granite
 from fun_asr.models.granite.weights import published_shapes, recipes, unused
 from fun_asr.models.published import Values
@@ -68,11 +68,8 @@ class GraniteRecogniser(FrameRecogniser):
 
 
 def is_own(path: Path) -> bool:
-    """Whether a path is a folder with a model of this family."""
-    try:
-        return path.is_dir() and read_json(path / CONFIG_FILE).get("model_type") == MODEL_TYPE
-    except CheckpointError:
-        return False
+    """Its folders say what they are in their `config.json`."""
+    return False
 
 
 def load(options: ModelOptions) -> GraniteRecogniser:

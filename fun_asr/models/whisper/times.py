@@ -20,7 +20,8 @@ from fun_asr.decoding.guard import repeated_end, said_once
 from fun_asr.decoding.words import AlignedWord
 from fun_asr.layers.decoder import Decoder
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
-from fun_asr.models.whisper.tokenizer import WhisperPrompts, WhisperTokenizer
+from fun_asr.models.whisper.tokenizer import WhisperTokenizer
+from fun_asr.text.tokenizer import TaskPrompts
 
 __all__ = ["Encoded", "TextTimes", "timed_words", "unrepeated"]
 
@@ -62,7 +63,7 @@ class TextTimes:
         tokenizer: WhisperTokenizer,
         encoded: Encoded,
         heads: Sequence[tuple[int, int]],
-        prompts: WhisperPrompts,
+        prompts: TaskPrompts,
         languages: Sequence[str],
     ) -> None:
         self._decoder = decoder

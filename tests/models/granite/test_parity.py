@@ -11,8 +11,9 @@ from transformers import GraniteSpeech5CTCConfig, GraniteSpeech5ForCTC, PreTrain
 from transformers.models.granite_speech5.feature_extraction_granite_speech5 import GraniteSpeech5FeatureExtractor
 
 from fun_asr.models.granite.config import from_transformers
-from fun_asr.models.granite.recogniser import is_own, load
+from fun_asr.models.granite.recogniser import load
 from fun_asr.models.granite.weights import published_shapes, unused
+from fun_asr.models.registry import identify
 from fun_asr.options import ModelOptions, TranscriptionOptions
 from tests.models.reference import clips, randomise, segments, shapes_of, worst
 
@@ -69,7 +70,7 @@ def text_of(published: Published, tokens: torch.Tensor) -> str:
 
 
 def test_a_published_folder_gives_what_transformers_gives(published: Published) -> None:
-    assert is_own(published.directory)
+    assert identify(published.directory).name == "granite"
     recogniser = load(ModelOptions(directory=published.directory, **FLOAT32))
     waves = clips()
     together = recogniser.recognise(segments(waves), [None] * len(waves), RAW)

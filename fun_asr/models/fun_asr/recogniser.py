@@ -6,23 +6,18 @@ C the CTC head's vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from fun_asr.audio.context import with_context
 from fun_asr.audio.decode import SAMPLE_RATE
-from fun_asr.audio.features import log_mel
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.decoding import ctc
-from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
+from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
 from fun_asr.decoding.guard import (
     BLOCKED_NGRAM,
     cut_loops,
@@ -35,72 +30,65 @@ from fun_asr.decoding.guard import (
 from fun_asr.decoding.hotwords import Hotwords, HotwordTree
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.rescore import best_hypothesis
-from fun_asr.decoding.spoken_language import likeliest_language
+from fun_asr.decoding.spoken_language import SpokenLanguage, spoken_languages
 from fun_asr.decoding.words import WrittenWord, time_words, written_words
 from fun_asr.drafts import Draft
+from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.models.fun_asr.encoding import Encoded, FrontEnd, SegmentEncoder
+from fun_asr.models.fun_asr.load import load_network
 from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.models.protocol import RecognisedSegment
-from fun_asr.options import TranscriptionOptions
+from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.punctuation import Punctuator
 from fun_asr.text.hotwords import Hotword
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.text.tokenizer import CTCTokenizer, TaskPrompts, Tokenizer
+from fun_asr.transcript import ModelInfo
+from fun_asr.weights.directory import CONFIG_FILE, CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE
+from fun_asr.weights.load import describe_network
+from fun_asr.weights.precision import resolve_compute_type, resolve_device
+from fun_asr.weights.sources import read_json
 
-__all__ = ["Encoded", "FrontEnd", "RecognisedSegment", "Recogniser"]
+__all__ = ["FunASRRecogniser", "is_own", "load"]
+
+FAMILY = "fun_asr"
 
 BEAM_MARGIN = 2.0  # nats: a third fewer hypotheses, the words of the dev sets unchanged
-
-SAMPLES_AT_ONCE_ON_CPU = 30 * SAMPLE_RATE  # padded, in a run of the encoder: as fast as a whole batch, in less memory
-
-
-FrontEnd = Callable[[Sequence[npt.NDArray[np.float32]]], tuple[Tensor, Tensor]]
+SEGMENT_SECONDS = 30.0
 
 
-class _Spoken(NamedTuple):
-    """A segment's language, and its probability where that was detected."""
-
-    language: str | None
-    probability: float | None = None
-    evidence: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Segments after the encoder and the CTC head."""
-
-    segments: Sequence[AudioSegment]
-    encoded: Tensor
-    """`[B, L, D]`."""
-    lengths_B: Tensor
-    """Encoder frames of each segment, int64."""
-    log_probs: Tensor
-    """The CTC head's, `[B, J, C]`."""
-    ctc_lengths_B: Tensor
-    """CTC frames of each segment, int64."""
-
-    def __len__(self) -> int:
-        return len(self.segments)
-
-    @property
-    def ctc_frames(self) -> list[Tensor]:
-        """The log-probabilities of each segment without padding, `[J, C]`."""
-        return [row[:length] for row, length in zip(self.log_probs, self.ctc_lengths_B.tolist(), strict=True)]
-
-    def only(self, places: Sequence[int]) -> Encoded:
-        """The segments in `places`, at least one, padded to the longest of them."""
-        if len(places) == len(self):
-            return self
-        rows = torch.tensor(places, device=self.encoded.device)
-        lengths_B = self.lengths_B[rows]
-        return Encoded(
-            segments=[self.segments[b] for b in places],
-            encoded=self.encoded[rows, : int(lengths_B.max())],
-            lengths_B=lengths_B,
-            log_probs=self.log_probs[rows],
-            ctc_lengths_B=self.ctc_lengths_B[rows],
-        )
+def is_own(path: Path) -> bool:
+    """Whether a path is a folder whose configuration has the parts of this family."""
+    try:
+        return path.is_dir() and {"encoder", "ctc", "decoder"} <= read_json(path / CONFIG_FILE).keys()
+    except CheckpointError:
+        return False
 
 
-class Recogniser:
+def load(options: ModelOptions) -> FunASRRecogniser:
+    """Load a model directory of this family.
+
+    Arguments:
+        options: whose directory is one that `fun_asr.weights.directory.save_model` wrote.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged.
+        ConfigError: for a device or compute type that is not available.
+    """
+    assert options.directory is not None
+    directory, device = options.directory, resolve_device(options.device)
+    network = load_network(directory, device, resolve_compute_type(options.compute_type, device))
+    tokenizer = Tokenizer(directory / TOKENIZER_FILE)
+    ctc_tokenizer = CTCTokenizer(directory / CTC_TOKENIZER_FILE)
+    config = network.config
+    if tokenizer.no_timestamps >= config.decoder.vocab_size or ctc_tokenizer.vocab_size != config.ctc.vocab_size:
+        raise CheckpointError(f"{directory}: the tokenizers do not belong to this model")
+    language_model_file = directory / CTC_LANGUAGE_MODEL_FILE
+    language_model = NGramModel.load(language_model_file) if language_model_file.exists() else None
+    return FunASRRecogniser(network, tokenizer, ctc_tokenizer, device, language_model)
+
+
+class FunASRRecogniser:
     """Recognises the segments of one batch at a time, and keeps nothing of them.
 
     Arguments:
@@ -123,13 +111,16 @@ class Recogniser:
         search: GenerateOptions | None = None,
         front_end: FrontEnd | None = None,
     ) -> None:
-        self._network = network
+        self.network = network
+        """The model itself, for those who measure or train its parts."""
+        self._info = describe_network(network, FAMILY)
         self._tokenizer = tokenizer
         self._ctc_tokenizer = ctc_tokenizer
         self._device = device
         self._language_model = language_model
         self._search = search or GenerateOptions(suppress=tokenizer.captions)
-        self._front_end = front_end or partial(log_mel, n_mels=network.config.encoder.n_mels, device=device)
+        self.encode = SegmentEncoder(network, device, front_end)
+        """What runs the encoder and the CTC head over segments, at least one."""
         self._ctc_languages = network.config.ctc.languages
         # Of the last call: a list of thousands takes a second to spell, and most callers have one list.
         self._known_hotwords: tuple[tuple[Hotword, ...], Hotwords] | None = None
@@ -142,14 +133,46 @@ class Recogniser:
     @property
     def ctc_frame(self) -> int:
         """Samples of a CTC frame."""
-        return SAMPLE_RATE // self._network.config.ctc_frames_per_second
+        return SAMPLE_RATE // self.network.config.ctc_frames_per_second
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model is and what it computes with on this machine."""
+        return self._info
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes of the languages that the decoder's vocabulary has."""
+        return tuple(self._tokenizer.languages)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it can write of them."""
+        return ("transcribe",) if self._tokenizer.translate is None else ("transcribe", "translate")
+
+    @property
+    def detects_languages(self) -> bool:
+        """The decoder does."""
+        return True
+
+    @property
+    def segment_seconds(self) -> float:
+        """The longest segment that it takes."""
+        return min(SEGMENT_SECONDS, self.network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
 
     def prepare(self, options: TranscriptionOptions) -> None:
         """Find out before the first segment whether the options can be used with this model.
 
         Raises:
-            ConfigError: for a hotword that the model cannot write.
+            ConfigError: for what CTC's search cannot do, a second attempt at random, or a hotword that the model cannot
+                write.
         """
+        if options.temperature_fallback:
+            raise ConfigError("temperature_fallback: this model has a CTC head, which tells what was not said")
+        if options.decoding == "ctc" and options.task != "transcribe":
+            raise ConfigError(f"task {options.task} belongs to decoding generate")
+        if options.decoding == "ctc" and options.initial_prompt:
+            raise ConfigError("initial_prompt belongs to decoding generate")
         self._hotwords(options)
 
     @torch.inference_mode()
@@ -196,44 +219,12 @@ class Recogniser:
             for b, segment in enumerate(segments)
         ]
 
-    @torch.inference_mode()
-    def encode(self, segments: Sequence[AudioSegment]) -> Encoded:
-        """Run the encoder and the CTC head over segments, at least one."""
-        heard: dict[int, tuple[Tensor, Tensor]] = {}  # [L, D] and [J, C] of each segment
-        for places in self._runs([len(segment.samples) for segment in segments]):
-            features, lengths_B = self._front_end([segments[b].samples for b in places])  # [B, M, T]
-            encoded, lengths_B = self._network.encode(features, lengths_B)
-            log_probs, ctc_lengths_B = self._network.ctc(encoded, lengths_B)
-            lengths = zip(lengths_B.tolist(), ctc_lengths_B.tolist(), strict=True)
-            for row, (b, (length, ctc_length)) in enumerate(zip(places, lengths, strict=True)):
-                heard[b] = encoded[row, :length], log_probs[row, :ctc_length]
-        encoded_B, log_probs_B = ([heard[b][part] for b in range(len(segments))] for part in (0, 1))
-        return Encoded(
-            segments,
-            pad_sequence(encoded_B, batch_first=True),
-            torch.tensor([len(frames) for frames in encoded_B], device=self._device),
-            pad_sequence(log_probs_B, batch_first=True),
-            torch.tensor([len(frames) for frames in log_probs_B], device=self._device),
-        )
-
     def _may_be_speech(self, encoded: Encoded, options: TranscriptionOptions) -> list[bool]:
         """Of which segments the decoder is believed where it is sure, though CTC hears next to nothing."""
         if options.decoding == "ctc":
             return [False] * len(encoded)
         certainties = [segment.certainty for segment in encoded.segments]
         return may_be_speech(encoded.log_probs, encoded.ctc_lengths_B, self._ctc_tokenizer.blank, certainties)
-
-    def _runs(self, samples: Sequence[int]) -> list[list[int]]:
-        """Which segments the encoder takes together: all, but on the CPU few of like lengths."""
-        if self._device.type != "cpu":
-            return [list(range(len(samples)))]
-        runs: list[list[int]] = []
-        for b in sorted(range(len(samples)), key=lambda b: samples[b]):
-            if runs and (len(runs[-1]) + 1) * samples[b] <= SAMPLES_AT_ONCE_ON_CPU:
-                runs[-1].append(b)
-            else:
-                runs.append([b])
-        return runs
 
     @torch.inference_mode()
     def draft(
@@ -306,29 +297,42 @@ class Recogniser:
     ) -> list[Draft]:
         """Drafts of segments from the decoder."""
         search = replace(self._search, beam_size=options.beam_size, margin=BEAM_MARGIN)
-        spoken = self._detected(encoded, languages, options.languages, priors)
+        prompts = self._tokenizer.prompts(
+            options.initial_prompt, self.network.config.decoder.max_tokens, translate=options.task == "translate"
+        )
+        spoken = spoken_languages(
+            self.network.decoder,
+            encoded.encoded,
+            encoded.lengths_B,
+            prompts,
+            languages,
+            options.languages,
+            priors,
+        )
         hotwords = self._hotwords(options)
         if hotwords is not None:
             search = replace(search, hotwords=self._trees(hotwords, encoded, spoken))
-        hypotheses = self._decode(encoded, range(len(encoded)), spoken, search)
+        hypotheses = self._decode(encoded, range(len(encoded)), prompts, spoken, search)
         if self._language_model is not None:
             hypotheses = [
                 best_hypothesis(hypothesis, self._language_model, self._tokenizer, self._ctc_tokenizer)
-                if known.language in self._ctc_languages
+                if known.code in self._ctc_languages
                 else hypothesis
                 for known, hypothesis in zip(spoken, hypotheses, strict=True)
             ]
         if options.guard:
             # Without hotwords: one may be what was repeated.
             again = replace(search, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM, hotwords=None)
-            hypotheses, looped = without_loops(hypotheses, lambda places: self._decode(encoded, places, spoken, again))
+            hypotheses, looped = without_loops(
+                hypotheses, lambda places: self._decode(encoded, places, prompts, spoken, again)
+            )
         else:
             looped = [cut_loops(hypothesis.tokens)[1] for hypothesis in hypotheses]
         return [
             Draft(
                 written_words(self._tokenizer, found.tokens, found.log_probs),
                 score=found.score,
-                language=known.language,
+                language=known.code,
                 language_probability=known.probability,
                 language_evidence=known.evidence,
                 looped=had_loop,
@@ -337,38 +341,25 @@ class Recogniser:
         ]
 
     def _decode(
-        self, encoded: Encoded, places: Sequence[int], spoken: Sequence[_Spoken], search: GenerateOptions
+        self,
+        encoded: Encoded,
+        places: Sequence[int],
+        prompts: TaskPrompts,
+        spoken: Sequence[SpokenLanguage],
+        search: GenerateOptions,
     ) -> list[Hypothesis]:
         """Hypotheses of the segments in `places`."""
         rows = torch.tensor(places, device=self._device)
         frames = encoded.encoded[rows] if len(places) < len(encoded) else encoded.encoded
-        languages = [spoken[place].language for place in places]
-        return generate(self._network.decoder, frames, encoded.lengths_B[rows], self._tokenizer, languages, search)
+        languages = [spoken[place].code for place in places]
+        return generate(self.network.decoder, frames, encoded.lengths_B[rows], prompts, languages, search)
 
-    def _detected(
-        self,
-        encoded: Encoded,
-        languages: Sequence[str | None],
-        among: Sequence[str],
-        priors: Sequence[Mapping[str, float] | None],
-    ) -> list[_Spoken]:
-        """The languages of all segments: what is not known is detected, among some codes or all."""
-        unknown = [place for place, language in enumerate(languages) if language is None]
-        found = [_Spoken(language) for language in languages]
-        if unknown:
-            rows = torch.tensor(unknown, device=self._device)
-            ranked = detect_languages(
-                self._network.decoder, encoded.encoded[rows], encoded.lengths_B[rows], self._tokenizer
-            )
-            for place, probabilities in zip(unknown, ranked, strict=True):
-                evidence = {code: p for code, p in probabilities.items() if not among or code in among}
-                found[place] = _Spoken(*likeliest_language(evidence, priors[place]), evidence)
-        return found
-
-    def _trees(self, hotwords: Hotwords, encoded: Encoded, spoken: Sequence[_Spoken]) -> list[HotwordTree | None]:
+    def _trees(
+        self, hotwords: Hotwords, encoded: Encoded, spoken: Sequence[SpokenLanguage]
+    ) -> list[HotwordTree | None]:
         """The hotwords for each segment: where CTC knows the language, those that it may have heard."""
         return [
-            hotwords.decoder_tree(row.cpu().numpy() if known.language in self._ctc_languages else None)
+            hotwords.decoder_tree(row.cpu().numpy() if known.code in self._ctc_languages else None)
             for row, known in zip(encoded.ctc_frames, spoken, strict=True)
         ]
 
@@ -386,7 +377,7 @@ class Recogniser:
         """What is written of a segment, whose samples were recognised from `start` on: before its own first one."""
         by_ctc = options.decoding == "ctc"
         punctuator = self._punctuator if by_ctc and options.punctuation else None
-        language = self._ctc_languages[0] if by_ctc else draft.language
+        language = self._ctc_languages[0] if by_ctc or options.task == "translate" else draft.language
         written = draft.formatted(language, punctuator, itn=options.itn)
         has_times = written.timed is not None and options.word_times
         return RecognisedSegment(
