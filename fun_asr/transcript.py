@@ -123,6 +123,8 @@ class ModelInfo:
     """Of each part of the network: "float32", "bfloat16" or "int8"; several where they differ within it."""
     kernels: Mapping[str, str]
     """By task, what multiplies matrices, or what is used because that does not work here."""
+    notes: tuple[str, ...] = ()
+    """What these weights cannot do that others of the family can."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields under their own names, for JSON."""
@@ -131,6 +133,7 @@ class ModelInfo:
             "device": self.device,
             "arithmetic": dict(self.arithmetic),
             "kernels": dict(self.kernels),
+            "notes": list(self.notes),
         }
 
 

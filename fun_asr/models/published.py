@@ -102,6 +102,10 @@ class Values:
             raise self.wrong(key, f"a list of whole numbers from {low} to {high}")
         return tuple(value)
 
+    def is_list(self, key: str) -> bool:
+        """Whether there is a list at `key`, not one value."""
+        return isinstance(self._get(key), list | tuple)
+
     def items(self, key: str) -> list[Any]:
         """A list; an empty one where there is none."""
         value = self._value(key, [])

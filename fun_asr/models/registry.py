@@ -48,6 +48,8 @@ FAMILIES = (
     Family("whisper", ("whisper",)),
     Family("conformer", ("parakeet_ctc", "parakeet_tdt", "parakeet_rnnt")),
     Family("granite", ("granite_speech5_ctc",)),
+    Family("sense_voice"),
+    Family("fun_asr_nano", ("fun_asr_nano",)),
 )
 BUNDLED_FAMILY = FAMILIES[0].name
 

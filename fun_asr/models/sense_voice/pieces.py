@@ -9,14 +9,12 @@ from pathlib import Path
 
 from fun_asr.errors import CheckpointError
 from fun_asr.text.pieces import LARGEST_FILE, Pieces, sentencepiece_pieces
+from fun_asr.text.scripts import WRITTEN_BY_CHARACTER
 
-__all__ = ["WRITTEN_BY_CHARACTER", "SensePieces", "sense_pieces"]
+__all__ = ["SensePieces", "sense_pieces"]
 
 _TAG = re.compile(r"<\|(.+)\|>")
 _SPACE = "▁"
-WRITTEN_BY_CHARACTER = re.compile(
-    "[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # kana and Chinese characters
-)
 
 
 class SensePieces(Pieces):

@@ -5,7 +5,7 @@ Shapes: B segments, L frames, D width, C vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +16,13 @@ from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.kaldi_features import FRAME, stacked_fbank
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.decoding.frames import Emission, confidence, emitted_words
+from fun_asr.decoding.spoken_language import SpokenLanguage, likeliest_language
 from fun_asr.decoding.words import AlignedWord, WrittenWord
 from fun_asr.drafts import Draft
 from fun_asr.errors import CheckpointError
 from fun_asr.models.frames import FrameRecogniser, Samples
 from fun_asr.models.protocol import RecognisedSegment
+from fun_asr.models.runs import encoder_runs
 from fun_asr.models.sanm.checkpoint import open_upstream, read_config, read_statistics, upstream_model
 from fun_asr.models.sense_voice.config import BLANK, LANGUAGE_QUERIES, MODEL, NUM_QUERIES, from_upstream, queries
 from fun_asr.models.sense_voice.network import SenseVoice
@@ -96,9 +98,18 @@ class SenseVoiceRecogniser(FrameRecogniser):
         """It has no transducer."""
         raise NotImplementedError
 
+    @property
+    def detects_languages(self) -> bool:
+        """It says of what it was not told which language it is."""
+        return True
+
     @torch.inference_mode()
     def recognise(
-        self, segments: Sequence[AudioSegment], languages: Sequence[str | None], options: TranscriptionOptions
+        self,
+        segments: Sequence[AudioSegment],
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None] | None = None,
     ) -> list[RecognisedSegment]:
         """Recognise segments, at least one, each with samples.
 
@@ -106,19 +117,23 @@ class SenseVoiceRecogniser(FrameRecogniser):
             segments: what to recognise.
             languages: the code of each; None lets the model say which of its languages it is.
             options: how; their language does not count.
+            priors: what another segment of each one's recording says of the language; None where none does.
 
         Returns:
             what was recognised of each segment, in their order.
         """
         results = [RecognisedSegment(language=language) for language in languages]
         # What is shorter than a frame says nothing.
-        for run in self._runs([len(segment.samples) for segment in segments], FRAME):
+        lengths = {i: len(segment.samples) for i, segment in enumerate(segments) if len(segment.samples) >= FRAME}
+        for run in encoder_runs(lengths, self._device):
             waves = [segments[i].samples for i in run]
             encoded, lengths_B = self.answered(waves, [queries(languages[i], itn=options.itn) for i in run])
             answers = self.ctc_logits(encoded[:, :NUM_QUERIES]).float().log_softmax(dim=-1).cpu()
             heard = self._search(encoded[:, NUM_QUERIES:], lengths_B, options)
             for i, answer, (emissions, score) in zip(run, answers, heard, strict=True):
-                results[i] = self._written(segments[i], emissions, score, answer, languages[i], options)
+                prior = None if priors is None else priors[i]
+                spoken = self._spoken_language(answer, languages[i], options, prior)
+                results[i] = self._written(segments[i], emissions, score, answer, spoken, options)
         return results
 
     def _written(
@@ -127,20 +142,23 @@ class SenseVoiceRecogniser(FrameRecogniser):
         emissions: Sequence[Emission],
         score: float,
         answer: Tensor,
-        language: str | None,
+        spoken_in: SpokenLanguage | None,
         options: TranscriptionOptions,
     ) -> RecognisedSegment:
         """What is written of a segment, given its tokens and the log-probabilities `[4, C]` of the answers."""
-        said, emotion, event, _ = (self._tags.get(number) for number in answer.argmax(dim=-1).tolist())
+        emotion, event = (self._tags.get(int(number)) for number in answer[1:3].argmax(dim=-1))
         asked = {"emotion": emotion, "event": event}
         tags = {name: tag.lower() for name, tag in asked.items() if tag is not None and tag not in _NO_ANSWER}
-        probability = None
-        if language is None and not (said == NO_SPEECH and options.guard):
-            language, probability = self._detected(answer[0], options.languages)
+        if spoken_in is None:
+            return RecognisedSegment(tags=tags)
+        language, probability, evidence = spoken_in
         said_tokens = [emission for emission in emissions if emission.token not in self._tags]
         timed = [word for word in self._timed(said_tokens, len(segment.samples)) if word.text]
-        if language is None or not timed:
-            return RecognisedSegment(language=language, language_probability=probability, tags=tags)
+        silent = RecognisedSegment(
+            language=language, language_probability=probability, language_evidence=evidence, tags=tags
+        )
+        if not timed:
+            return silent
         spoken = text = self._pieces.decode([emission.token for emission in said_tokens])
         if options.punctuation and not options.itn and language == "en":
             draft = Draft([WrittenWord(word.text) for word in timed], score=score, language=language, timed=timed)
@@ -156,23 +174,31 @@ class SenseVoiceRecogniser(FrameRecogniser):
             )
             for word in timed
         )
-        return RecognisedSegment(
-            language=language,
-            language_probability=probability,
+        return replace(
+            silent,
             text=text,
             spoken=spoken,
             score=score,
             words=words if options.word_times else (),
             word_times=options.word_times,
-            tags=tags,
         )
 
-    def _detected(self, log_probs: Tensor, among: Sequence[str]) -> tuple[str, float]:
-        """The likeliest language by the first answer `[C]`, and its probability among those that are looked for."""
-        codes = [code for code in self._language_tags if not among or code in among]
-        shares = log_probs[[self._language_tags[code] for code in codes]].softmax(dim=0)
-        best = int(shares.argmax())
-        return codes[best], float(shares[best])
+    def _spoken_language(
+        self,
+        answer: Tensor,
+        language: str | None,
+        options: TranscriptionOptions,
+        prior: Mapping[str, float] | None,
+    ) -> SpokenLanguage | None:
+        """The language that was given, or that is likeliest by the first answer; None where nobody seems to speak."""
+        if language is not None:
+            return SpokenLanguage(language)
+        if options.guard and self._tags.get(int(answer[0].argmax())) == NO_SPEECH:
+            return None
+        codes = [code for code in self._language_tags if not options.languages or code in options.languages]
+        shares = answer[0, [self._language_tags[code] for code in codes]].softmax(dim=0).tolist()
+        evidence = dict(zip(codes, shares, strict=True))
+        return SpokenLanguage(*likeliest_language(evidence, prior), evidence)
 
     def _timed(self, emissions: Sequence[Emission], samples: int) -> list[AlignedWord]:
         """The words that tokens are and where they were said."""
