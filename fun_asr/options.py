@@ -39,6 +39,8 @@ class ModelOptions:
     """auto, float32, bfloat16, float16 (GPU only) or int8 (CPU only)."""
     threads: int = 0
     """CPU threads of the network, for the whole process; 0 leaves torch's own number."""
+    aligner: Path | None = None
+    """A model that finds when the words of another one's text are said; not every model needs one."""
 
     def __post_init__(self) -> None:
         if self.threads < 0:

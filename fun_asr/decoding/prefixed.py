@@ -16,7 +16,7 @@ from fun_asr.decoding.search import Hypothesis, SearchOptions, hypothesis_of, se
 from fun_asr.layers.causal_lm import CausalLM
 from fun_asr.layers.prefix_cache import PrefixCache
 
-__all__ = ["PrefixedOptions", "continue_prefixes"]
+__all__ = ["PrefixedOptions", "continue_from", "continue_prefixes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,8 @@ class PrefixedOptions(SearchOptions):
     """Tokens never written."""
     suppress_first: tuple[int, ...] = ()
     """Tokens never written first."""
+    openings: Sequence[Sequence[int]] | None = None
+    """Tokens that each segment's text starts with, whatever the model thinks of them; they count as sure."""
 
 
 class _Steps:
@@ -42,10 +44,22 @@ class _Steps:
         self._never = torch.tensor(options.suppress, dtype=torch.int64, device=device)
         self._never_first = torch.tensor((*options.suppress, *options.suppress_first), dtype=torch.int64, device=device)
         self._kept: list[int] | None = None
+        self._openings = [list(opening) for opening in options.openings or ()]
+        self._rows = list(range(len(self._openings)))  # the segment of each hypothesis
 
     def allowed(self, logits: Tensor, *, first: bool) -> Tensor:
         """Logits `[R, V]`, -inf for what is not to be written."""
-        return logits.index_fill_(1, self._never_first if first else self._never, -torch.inf)
+        written = 0 if first else self._cache.written
+        opening = [
+            (row, self._openings[segment][written])
+            for row, segment in enumerate(self._rows)
+            if written < len(self._openings[segment])
+        ]
+        logits = logits.index_fill_(1, self._never_first if first else self._never, -torch.inf)
+        if opening:
+            rows, tokens = (torch.tensor(side, device=self._device) for side in zip(*opening, strict=True))
+            logits.index_fill_(0, rows, -torch.inf)[rows, tokens] = 0.0
+        return logits
 
     def keep(self, kept: list[int]) -> list[int]:
         """Drop all segments but `kept`, ascending, which stay in their order."""
@@ -57,6 +71,8 @@ class _Steps:
         if self.bias is not None:
             self.bias.advance(rows, tokens)
         self._cache.select(rows, counts, self._kept)
+        if self._openings:
+            self._rows = [self._rows[row] for row in rows]
         self._kept = None
         return self._model.step(torch.tensor(tokens, device=self._device), self._cache)
 
@@ -83,6 +99,18 @@ def continue_prefixes(
         a hypothesis a segment, in their order: its tokens without the one that ends it, and the log-probability of each
         among what may be written.
     """
-    logits, cache = model.start(prefixes_ND, lengths)
-    steps = _Steps(model, cache, options, prefixes_ND.device)
+    return continue_from(model, *model.start(prefixes_ND, lengths), limits, options)
+
+
+@torch.inference_mode()
+def continue_from(
+    model: CausalLM, logits: Tensor, cache: PrefixCache, limits: Sequence[int], options: PrefixedOptions
+) -> list[Hypothesis]:
+    """`continue_prefixes` of prefixes that have been read, for those who look at the first logits before.
+
+    Arguments:
+        model, limits, options: as for `continue_prefixes`.
+        logits, cache: what `CausalLM.start` gave; both change.
+    """
+    steps = _Steps(model, cache, options, logits.device)
     return [hypothesis_of(found) for found in search(steps, logits, limits, options)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,12 @@ import numpy.typing as npt
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.decoding.alignment import Alignment, align
 from fun_asr.text.spoken import spoken_form
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.text.tokenizer import CTCTokenizer
 
 __all__ = [
     "HOP",
     "AlignedWord",
+    "WordTokens",
     "WrittenWord",
     "levels_of",
     "quiet_stretch",
@@ -41,6 +43,16 @@ UNSUPPORTED = -12.0  # log-probability given to a token that CTC had no frame fo
 
 Samples = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.float64]
+
+
+class WordTokens(Protocol):
+    """What makes words of tokens; a tokenizer is one."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Tokens to text."""
+
+    def split_words(self, tokens: Sequence[int]) -> list[slice]:
+        """The tokens of each word."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ class AlignedWord:
     """Of the word's CTC tokens, each at its spike; none for a word that is not said, such as a dash."""
 
 
-def written_words(tokenizer: Tokenizer, tokens: Sequence[int], log_probs: Sequence[float]) -> list[WrittenWord]:
+def written_words(tokenizer: WordTokens, tokens: Sequence[int], log_probs: Sequence[float]) -> list[WrittenWord]:
     """A hypothesis as words.
 
     Arguments:

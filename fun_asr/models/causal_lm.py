@@ -15,7 +15,16 @@ from fun_asr.layers.causal_lm import CausalLMConfig
 from fun_asr.models.published import Values
 from fun_asr.weights.assemble import Recipe
 
-__all__ = ["causal_lm_recipes", "causal_lm_shapes", "read_causal_lm"]
+__all__ = [
+    "MAX_DIM",
+    "MAX_FFN",
+    "MAX_HEADS",
+    "MAX_LAYERS",
+    "MAX_VOCABULARY",
+    "causal_lm_recipes",
+    "causal_lm_shapes",
+    "read_causal_lm",
+]
 
 # Several times the largest that were published: beyond them a configuration is damaged, or made to exhaust memory.
 MAX_DIM, MAX_FFN, MAX_LAYERS, MAX_VOCABULARY, MAX_HEADS, MAX_EXPERTS = 65_536, 262_144, 512, 2**22, 1024, 4096
@@ -28,7 +37,7 @@ PUBLISHED_DEFAULTS = CausalLMConfig(
 
 
 def read_causal_lm(
-    values: Values, defaults: CausalLMConfig = PUBLISHED_DEFAULTS, tied: bool | None = None
+    values: Values, defaults: CausalLMConfig = PUBLISHED_DEFAULTS, *, tied: bool | None = None, experts: bool = True
 ) -> CausalLMConfig:
     """The sizes in the part of a `config.json` that describes a language model.
 
@@ -36,6 +45,7 @@ def read_causal_lm(
         values: that part.
         defaults: for what it does not say.
         tied: whether the output projection is the embedding, where the whole model's configuration says it.
+        experts: whether the model has any; some published configurations of dense models say how many there would be.
 
     Raises:
         CheckpointError: naming the key, for what is absurd or not built here.
@@ -48,11 +58,11 @@ def read_causal_lm(
     if num_heads % num_key_heads:
         raise CheckpointError(f"{values.where}: {num_key_heads} key heads do not share {num_heads} query heads")
     dim = values.integer("hidden_size", defaults.dim, 1, MAX_DIM)
-    head_dim = values.integer("head_dim", defaults.head_dim or dim // num_heads, 2, 1024)
+    head_dim = values.integer("head_dim", defaults.head_dim or dim // num_heads, 2, MAX_DIM)
     if head_dim % 2:
         raise values.wrong("head_dim", "even")
     key = "num_local_experts" if "num_local_experts" in values else "num_experts"
-    num_experts = values.integer(key, defaults.num_experts, 0, MAX_EXPERTS)
+    num_experts = values.integer(key, defaults.num_experts, 0, MAX_EXPERTS) if experts else 0
     every = values.integer("decoder_sparse_step", 1, 1, MAX_LAYERS)
     dense = set(values.integers("mlp_only_layers", (), 0, num_layers - 1))
     dense |= {layer for layer in range(num_layers) if (layer + 1) % every}

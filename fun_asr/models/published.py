@@ -60,6 +60,9 @@ class Values:
     def __contains__(self, key: str) -> bool:
         return self._get(key) is not None
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def inner(self, key: str) -> Values:
         """The mapping at `key`; an empty one where there is none."""
         value = self._get(key)

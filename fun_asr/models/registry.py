@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from fun_asr.errors import CheckpointError
+from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.models.protocol import SegmentRecogniser
 from fun_asr.options import ModelOptions
 from fun_asr.weights.sources import read_json
@@ -36,6 +36,8 @@ class Family:
     """Of its folder."""
     model_types: tuple[str, ...] = ()
     """What its `config.json` says it is."""
+    takes_aligner: bool = False
+    """Whether another model can find when its words are said."""
 
     @property
     def module(self) -> _Module:
@@ -48,6 +50,7 @@ FAMILIES = (
     Family("whisper", ("whisper",)),
     Family("conformer", ("parakeet_ctc", "parakeet_tdt", "parakeet_rnnt")),
     Family("granite", ("granite_speech5_ctc",)),
+    Family("qwen3", ("qwen3_asr", "qwen3_omni_moe", "qwen3_omni_moe_thinker"), takes_aligner=True),
     Family("sense_voice"),
     Family("fun_asr_nano", ("fun_asr_nano",)),
 )
@@ -91,7 +94,10 @@ def load_recogniser(options: ModelOptions) -> SegmentRecogniser:
 
     Raises:
         CheckpointError: when a file is missing or damaged, or the family is not known.
-        ConfigError: for a device or compute type that is not available.
+        ConfigError: for a device or compute type that is not available, or an aligner that the model has no use for.
     """
     assert options.directory is not None
-    return identify(Path(options.directory)).module.load(options)
+    family = identify(Path(options.directory))
+    if options.aligner is not None and not family.takes_aligner:
+        raise ConfigError("aligner: this model finds the times of its words itself")
+    return family.module.load(options)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.layers.decoder import TokenEmbedding
 from fun_asr.weights.int8 import quantize
 from fun_asr.weights.load import assign, replace_by_int8
 from fun_asr.weights.packed import pack_linears
@@ -76,36 +77,58 @@ def assemble(
     source: WeightSource,
     recipes: Mapping[str, Recipe],
     device: torch.device,
-    compute_type: ComputeType,
+    compute_type: ComputeType | Callable[[str], ComputeType],
 ) -> None:
     """Fill a network that has only shapes.
+
+    Tensors are read one at a time straight to their places, so that at most one of them is held twice.
 
     Arguments:
         network: as it computes, made inside `only_shapes`.
         source: the tensors, checked by `check_shapes`.
         recipes: of each parameter and stored buffer of `network`.
         device: where the network computes.
-        compute_type: of its matrix products.
+        compute_type: of its matrix products, or what tells it of the name of each parameter.
 
     Raises:
         CheckpointError: when a tensor is damaged.
         ConfigError: for a compute type that the device does not have.
     """
-    int8 = compute_type is ComputeType.INT8
-    if int8 and device.type != "cpu":
-        raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {device}")
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     state: dict[str, Tensor] = {}
     matrices: dict[str, tuple[Tensor, Tensor]] = {}
     for name, recipe in recipes.items():
-        tensor = recipe.make([source.read(part).float() for part in recipe.names]).reshape(shapes[name])
+        kind = compute_type if isinstance(compute_type, ComputeType) else compute_type(name)
+        if kind is ComputeType.INT8 and device.type != "cpu":
+            raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {device}")
         owner = network.get_submodule(name.rpartition(".")[0])
-        if int8 and isinstance(owner, nn.Linear) and name.endswith(".weight"):
-            matrices[name] = quantize(name, tensor)
+        parts: Iterable[Tensor] = (source.read(part) for part in recipe.names)
+        if recipe.make is not concatenated:
+            parts = [recipe.make([part.float() for part in parts])]
+        if kind is ComputeType.INT8 and isinstance(owner, nn.Linear | TokenEmbedding) and name.endswith(".weight"):
+            matrices[name] = _joined_integers(parts)
             state[name] = torch.empty(shapes[name], device="meta")
         else:
-            state[name] = tensor.to(device, compute_type.dtype, copy=True)
+            state[name] = _joined(parts, shapes[name], kind.dtype, device)
     assign(network, state, str(source.where))
     replace_by_int8(network, matrices, torch.float32)
     pack_linears(network)
     network.eval().requires_grad_(False)
+
+
+def _joined(parts: Iterable[Tensor], shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Rows of the first, rows of the second, ... in one tensor."""
+    joined = torch.empty(shape, dtype=dtype, device=device)
+    flat = joined.view(-1)
+    start = 0
+    for part in parts:
+        end = start + part.numel()
+        flat[start:end].copy_(part.reshape(-1))
+        start = end
+    return joined
+
+
+def _joined_integers(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """int8 rows of the first, of the second, ..., and their scales."""
+    integers, scales = zip(*(quantize("", part.float()) for part in parts), strict=True)
+    return concatenated(list(integers)), concatenated(list(scales))

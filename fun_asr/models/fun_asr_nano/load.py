@@ -10,21 +10,22 @@ import torch
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.models.fun_asr_nano.config import MODEL, NanoConfig, from_transformers, from_upstream
 from fun_asr.models.fun_asr_nano.network import Nano
+from fun_asr.models.fun_asr_nano.prompt import END, START
 from fun_asr.models.fun_asr_nano.weights import ctc_tensors, embedding_name, head_name, weight_table
 from fun_asr.models.published import Values
+from fun_asr.models.qwen_tokenizer import QwenTokenizer
 from fun_asr.models.sanm.checkpoint import open_upstream, read_config, upstream_model
-from fun_asr.text.pieces import Pieces, json_pieces
 from fun_asr.text.ranked_bpe import RankedBPE
 from fun_asr.weights.assemble import assemble, check_shapes
 from fun_asr.weights.load import only_shapes
-from fun_asr.weights.precision import ComputeType
+from fun_asr.weights.precision import ComputeType, bfloat16_is_fast
 from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
 
 __all__ = ["Checkpoint", "load_network", "open_checkpoint"]
 
-CONFIG_FILE, GENERATION_FILE, TOKENIZER_FILE = "config.json", "generation_config.json", "tokenizer.json"
+CONFIG_FILE, GENERATION_FILE = "config.json", "generation_config.json"
 CTC_TOKENIZER_FILE = "multilingual.tiktoken"
-END_OF_TURN = "<|im_end|>"
+PROMPT_TOKENS = (START, END)
 NO_BRANCH = "words have no times: these weights have no CTC branch"
 NO_VOCABULARY = f"words have no times: {CTC_TOKENIZER_FILE}, the CTC branch's vocabulary, is missing"
 
@@ -37,7 +38,7 @@ class Checkpoint:
     upstream: bool
     """Whether it is FunASR's."""
     source: WeightSource
-    tokenizer: Pieces
+    tokenizer: QwenTokenizer
     """The language model's."""
     stop: tuple[int, ...]
     """Tokens that end a text."""
@@ -105,22 +106,19 @@ def _language_model(directory: Path, settings: Values) -> Path:
     return found[0]
 
 
-def _tokenizer(folder: Path, config: NanoConfig) -> Pieces:
-    pieces = json_pieces(folder / TOKENIZER_FILE)
-    if len(pieces) > config.language_model.vocab_size:
-        raise CheckpointError(
-            f"{folder / TOKENIZER_FILE}: {len(pieces)} tokens; the model has {config.language_model.vocab_size}"
-        )
-    return pieces
+def _tokenizer(folder: Path, config: NanoConfig) -> QwenTokenizer:
+    tokenizer, size = QwenTokenizer(folder), config.language_model.vocab_size
+    if len(tokenizer) > size:
+        raise CheckpointError(f"{folder}: the vocabulary has {len(tokenizer)} tokens, the model {size}")
+    for name in PROMPT_TOKENS:
+        tokenizer.special(name)
+    return tokenizer
 
 
-def _stop(settings: Values, tokenizer: Pieces, config: NanoConfig) -> tuple[int, ...]:
+def _stop(settings: Values, tokenizer: QwenTokenizer, config: NanoConfig) -> tuple[int, ...]:
     key, last = "eos_token_id", config.language_model.vocab_size - 1
     if key not in settings:
-        found = tokenizer.encoded(END_OF_TURN)
-        if len(found) != 1:
-            raise CheckpointError(f"{settings.where}: {key} is missing, and the tokenizer has no {END_OF_TURN}")
-        return tuple(found)
+        return (tokenizer.special(END),)
     if settings.is_list(key):
         several = settings.integers(key, None, 0, last)
         if not several:
@@ -147,7 +145,15 @@ def load_network(checkpoint: Checkpoint, device: torch.device, compute_type: Com
         table = weight_table(config, upstream=upstream)
     with only_shapes():
         network = Nano(config)
-    assemble(network, source, table.recipes, device, compute_type)
+    # What works on all frames at once is as fast in bfloat16 as in int8, where the hardware has it.
+    frames = ComputeType.BFLOAT16 if compute_type is ComputeType.INT8 and bfloat16_is_fast(device) else compute_type
+    assemble(
+        network,
+        source,
+        table.recipes,
+        device,
+        lambda name: compute_type if name.startswith("language_model.") else frames,
+    )
     return network
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["LANGUAGE_NAMES", "prompt"]
+__all__ = ["END", "LANGUAGE_NAMES", "START", "prompt"]
 
 LANGUAGE_NAMES = {
     "zh": "中文", "en": "英文", "yue": "粤语", "ja": "日文", "ko": "韩文", "vi": "越南语", "id": "印尼语",
@@ -15,9 +15,10 @@ LANGUAGE_NAMES = {
 }  # fmt: skip
 """Those of MLT-Nano by their codes, as its prompt names them; Nano knows Chinese, English and Japanese."""
 
-_SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+START, END = "<|im_start|>", "<|im_end|>"
+_SYSTEM = (START, "system\nYou are a helpful assistant.", END, "\n")
 _CONTEXT = "请结合上下文信息，更加准确地完成语音转写任务。如果没有相关信息，我们会留空。\n\n\n**上下文信息：**\n\n\n"
-_NO_THOUGHTS = "<think>\n\n</think>\n\n"
+_NO_THOUGHTS = ("<think>", "\n\n", "</think>", "\n\n")
 
 
 def prompt(
@@ -28,8 +29,8 @@ def prompt(
     context: str = "",
     system: bool = True,
     thinks: bool = True,
-) -> tuple[str, str]:
-    """What stands before the speech and after it.
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What stands before the speech and after it: names of special tokens, and texts between them.
 
     Arguments:
         language: code of one of `LANGUAGE_NAMES`; None leaves it open.
@@ -44,5 +45,5 @@ def prompt(
         asked += f"热词列表：[{', '.join(hotwords)}]\n" if hotwords else ""
     asked += "语音转写" if language is None else f"语音转写成{LANGUAGE_NAMES[language]}"
     asked += "：" if itn else "，不进行文本规整："
-    before = f"{_SYSTEM if system else ''}<|im_start|>user\n{asked}"
-    return before, f"<|im_end|>\n<|im_start|>assistant\n{'' if thinks else _NO_THOUGHTS}"
+    before = (*(_SYSTEM if system else ()), START, f"user\n{asked}")
+    return before, (END, "\n", START, "assistant\n", *(() if thinks else _NO_THOUGHTS))

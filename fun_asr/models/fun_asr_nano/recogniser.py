@@ -27,10 +27,10 @@ from fun_asr.models.fun_asr_nano.network import Nano
 from fun_asr.models.fun_asr_nano.prompt import LANGUAGE_NAMES, prompt
 from fun_asr.models.fun_asr_nano.times import ctc_text, timed_words
 from fun_asr.models.protocol import RecognisedSegment
+from fun_asr.models.qwen_tokenizer import QwenTokenizer
 from fun_asr.models.runs import encoder_runs
 from fun_asr.models.sanm.checkpoint import upstream_model
 from fun_asr.options import ModelOptions, Task, TranscriptionOptions
-from fun_asr.text.pieces import Pieces
 from fun_asr.text.ranked_bpe import RankedBPE
 from fun_asr.text.scripts import language_of_script
 from fun_asr.transcript import ModelInfo, Word
@@ -63,7 +63,7 @@ class NanoRecogniser:
     def __init__(
         self,
         network: Nano,
-        tokenizer: Pieces,
+        tokenizer: QwenTokenizer,
         stop: tuple[int, ...],
         ctc_tokenizer: RankedBPE | None,
         notes: tuple[str, ...],
@@ -175,10 +175,10 @@ class NanoRecogniser:
         vectors: Tensor = self.network.adaptor(encoded[None], length)[0]
         return vectors[: self.network.config.vectors(len(encoded))]
 
-    def prompt(self, language: str | None, options: TranscriptionOptions) -> tuple[str, str]:
-        """What stands before the speech and after it."""
+    def prompt(self, language: str | None, options: TranscriptionOptions) -> tuple[list[int], list[int]]:
+        """The tokens before the speech and after it."""
         config = self.network.config
-        return prompt(
+        before, after = prompt(
             language,
             itn=options.itn,
             hotwords=[phrase for phrase, _ in options.hotwords],
@@ -186,12 +186,22 @@ class NanoRecogniser:
             system=config.system_prompt,
             thinks=config.thinks,
         )
+        return self._encoded(before), self._encoded(after)
+
+    def _encoded(self, parts: Sequence[str]) -> list[int]:
+        """Tokens of a prompt; a part that is no special token is text, whatever stands in it."""
+        special = [self._tokenizer.find(part) for part in parts]
+        return [
+            token
+            for part, number in zip(parts, special, strict=True)
+            for token in (self._tokenizer.encode(part) if number is None else [number])
+        ]
 
     def prefix(self, language: str | None, options: TranscriptionOptions, vectors: Tensor) -> Tensor:
         """The prompt of a segment with its speech in it, `[N, D]`."""
         before, after = (
-            self.network.language_model.embed(torch.tensor(self._tokenizer.encoded(text), device=self._device))
-            for text in self.prompt(language, options)
+            self.network.language_model.embed(torch.tensor(tokens, device=self._device))
+            for tokens in self.prompt(language, options)
         )
         return torch.cat([before, vectors.to(before.dtype), after])
 

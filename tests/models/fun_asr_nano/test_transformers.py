@@ -51,8 +51,8 @@ def small_config() -> FunAsrNanoConfig:
 def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
     directory = tmp_path_factory.mktemp("nano")
     model = FunAsrNanoForConditionalGeneration(small_config()).eval()
-    # transformers 5.24 leaves the adaptor without a way to attend, and adds its mask to the scores as zeros and ones: in
-    # a padded batch its vectors are others than alone.
+    # transformers 5.24 leaves the adaptor without a way to attend and adds its mask to the scores as zeros and ones: a
+    # padded batch then has other vectors.
     model.set_attn_implementation("sdpa")
     randomise(model.model.audio_tower, 3)
     randomise(model.model.multi_modal_projector, 4)
@@ -72,7 +72,7 @@ def inputs(published: Published, places: list[int], languages: list[str | None])
     features, lengths = stacked_fbank([waves[i] for i in places])
     rows = []
     for length, language in zip(lengths.tolist(), languages, strict=True):
-        before, after = map(published.recogniser._tokenizer.encoded, published.recogniser.prompt(language, OPTIONS))
+        before, after = published.recogniser.prompt(language, OPTIONS)
         rows.append([*before, *[AUDIO] * length, *after])
     width = max(map(len, rows))
     mask = torch.arange(features.shape[1]) < lengths[:, None]

@@ -73,7 +73,7 @@ def test_frames_and_tokens_are_those_of_upstream(recogniser: NanoRecogniser, cas
             assert worst(ours[int(frame), :6], torch.tensor(numbers)) < 1e-4
     # Upstream writes zeros where the speech goes; all other positions are those tokens' vectors.
     source = torch.tensor(case["source"])
-    speech = len(recogniser._tokenizer.encoded(recogniser.prompt(CODES.get(case["language"]), options)[0]))
+    speech = len(recogniser.prompt(CODES.get(case["language"]), options)[0])
     expected = network.language_model.embed(source)
     expected[speech : speech + len(read)] = read
     assert torch.equal(prefix, expected)
@@ -175,15 +175,29 @@ def test_the_context_and_hotwords_stand_in_the_prompt(recogniser: NanoRecogniser
     )
     recogniser.prepare(options)
     before, after = recogniser.prompt("ja", options)
-    assert before.endswith("昨天的会议\n热词列表：[开放时间, fox]\n语音转写成日文，不进行文本规整：")
-    assert before.startswith("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n请结合")
-    assert after == "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    text = recogniser._tokenizer.decode(before)
+    assert text.endswith("昨天的会议\n热词列表：[开放时间, fox]\n语音转写成日文，不进行文本规整：")
+    assert text.startswith("system\nYou are a helpful assistant.\nuser\n请结合")
+    start, end, think, done = (
+        recogniser._tokenizer.special(name) for name in ("<|im_start|>", "<|im_end|>", "<think>", "</think>")
+    )
+    assert [token for token in before if token > 255] == [start, end, start]
+    assert [token for token in after if token > 255] == [end, start, think, done]
+    plain = recogniser.prompt(None, GREEDY)[0]
+    assert recogniser._tokenizer.decode(plain).endswith("user\n语音转写：")
+
+
+def test_what_looks_like_a_special_token_in_the_context_is_text(recogniser: NanoRecogniser) -> None:
+    options = TranscriptionOptions(initial_prompt="[<|im_end|>]")
+    before, _ = recogniser.prompt(None, options)
+    assert before.count(recogniser._tokenizer.special("<|im_end|>")) == 1
+    assert "[<|im_end|>]" in recogniser._tokenizer.decode(before)
 
 
 @pytest.mark.parametrize("compute_type", ["bfloat16", "int8"])
 def test_narrow_arithmetic_stays_close(directory: Path, recogniser: NanoRecogniser, compute_type: str) -> None:
     narrow = load(ModelOptions(directory=directory, device="cpu", compute_type=compute_type))
-    assert compute_type in narrow.info.arithmetic["encoder"]
+    assert compute_type in narrow.info.arithmetic["language_model"]
     for i, segment in enumerate(segments(clips()[:2])):
         with torch.inference_mode():
             expected, found = (model.adapted(model.encode({i: segment})[i]).float() for model in (recogniser, narrow))
@@ -211,6 +225,7 @@ def test_damaged_folders_are_refused_by_name(directory: Path, tmp_path: Path) ->
 
     assert "Qwen3-0.6B/config.json" in changed("Qwen3-0.6B/config.json", None)
     assert "tokenizer.json" in changed("Qwen3-0.6B/tokenizer.json", None)
+    assert "Qwen3-0.6B" in changed("Qwen3-0.6B/tokenizer.json", b'{"model": 1}')
     assert "multilingual.tiktoken" in changed("multilingual.tiktoken", b"IQ== 0\n")
     assert "model.pt" in changed("model.pt", (directory / "model.pt").read_bytes()[:9000])
     config = (directory / "config.yaml").read_text("utf-8")
