@@ -3,6 +3,7 @@
 A family is a row here and a folder beside this file, whose module `recogniser` has:
 
 - `load(options: ModelOptions) -> SegmentRecogniser`
+- `describe(path: Path, tokens_per_second: float) -> Cost`, without reading weights
 - `is_own(path: Path) -> bool`: whether a model that has no `config.json` with a `model_type` is one of this family
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.models.cost import Cost
 from fun_asr.models.protocol import SegmentRecogniser
 from fun_asr.options import ModelOptions
 from fun_asr.weights.sources import read_json
@@ -25,6 +27,7 @@ CONFIG_FILE = "config.json"
 
 class _Module(Protocol):
     def load(self, options: ModelOptions) -> SegmentRecogniser: ...
+    def describe(self, path: Path, tokens_per_second: float) -> Cost: ...
     def is_own(self, path: Path) -> bool: ...
 
 

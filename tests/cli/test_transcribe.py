@@ -172,7 +172,7 @@ def test_ways_to_decode(run, two, options: list[str]) -> None:
 
 def test_a_missing_model_is_one_line(two) -> None:
     result = CliRunner().invoke(main, ["transcribe", "-m", "/no/such/model", str(two[0])])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("fun-asr: error: /no/such/model: no model directory")
     assert result.stderr.count("\n") == 1
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import pytest
 import soundfile
@@ -78,6 +79,35 @@ def test_layouts_of_one_model_give_one_text(models: dict[str, Path], one: str, o
         return out
 
     assert text(one) == text(other) != ""
+
+
+@pytest.mark.parametrize(("name", "smaller"), [("whisper", 0.6), ("parakeet", 0.6)])
+def test_a_folder_in_int8_is_small_and_writes_nearly_the_same(
+    models: dict[str, Path], tmp_path: Path, name: str, smaller: float
+) -> None:
+    small = tmp_path / "small"
+    code, out, err = run("convert", "int8", models[name], small)
+    assert (code, out) == (0, f"{small}\n"), err
+
+    def size(folder: Path) -> int:
+        return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+    assert size(small) < smaller * size(models[name])
+    texts = [
+        run("transcribe", "-m", folder, "-l", "en", "--beam_size", 1, "--compute_type", "int8", CLIP)[1]
+        for folder in (models[name], small)
+    ]
+    # What stays in floating point comes of the integers, which moves a random model's choices here and there.
+    assert texts[0] and jiwer.cer(*texts) < 0.2
+    code, _, err = run("transcribe", "-m", small, "-l", "en", "--compute_type", "float32", CLIP)
+    assert code == 0, err
+
+
+def test_only_safetensors_are_written_again(models: dict[str, Path], tmp_path: Path) -> None:
+    code, _, err = run("convert", "int8", models["whisper.pt"], tmp_path / "small")
+    assert code == 2 and err.endswith("no safetensors here; only those are written again\n")
+    code, _, err = run("convert", "int8", models["whisper"], models["whisper"])
+    assert code == 2 and "would overwrite the model that is read" in err
 
 
 def test_a_batch_goes_on_after_the_model_is_changed(models: dict[str, Path], tmp_path: Path) -> None:

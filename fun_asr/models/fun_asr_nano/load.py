@@ -14,14 +14,14 @@ from fun_asr.models.fun_asr_nano.prompt import END, START
 from fun_asr.models.fun_asr_nano.weights import ctc_tensors, embedding_name, head_name, weight_table
 from fun_asr.models.published import Values
 from fun_asr.models.qwen_tokenizer import QwenTokenizer
-from fun_asr.models.sanm.checkpoint import open_upstream, read_config, upstream_model
+from fun_asr.models.sanm.checkpoint import WEIGHTS_FILE, open_upstream, read_config, upstream_model
 from fun_asr.text.ranked_bpe import RankedBPE
 from fun_asr.weights.assemble import assemble, check_shapes
 from fun_asr.weights.load import only_shapes
 from fun_asr.weights.precision import ComputeType, bfloat16_is_fast
 from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
 
-__all__ = ["Checkpoint", "load_network", "open_checkpoint"]
+__all__ = ["Checkpoint", "load_network", "open_checkpoint", "read_network_config"]
 
 CONFIG_FILE, GENERATION_FILE = "config.json", "generation_config.json"
 CTC_TOKENIZER_FILE = "multilingual.tiktoken"
@@ -54,6 +54,21 @@ def open_checkpoint(directory: Path) -> Checkpoint:
         CheckpointError: when a file is missing or damaged, or does not fit the configuration.
     """
     return _open_upstream(directory) if upstream_model(directory) == MODEL else _open_transformers(directory)
+
+
+def read_network_config(directory: Path) -> NanoConfig:
+    """The sizes of the model in a folder; where there are weights, only which tensors they have is looked at.
+
+    Raises:
+        CheckpointError: when a configuration is missing or damaged.
+    """
+    if upstream_model(directory) != MODEL:
+        path = directory / CONFIG_FILE
+        return from_transformers(read_json(path), str(path))
+    settings = read_config(directory)
+    path = _language_model(directory, settings) / CONFIG_FILE
+    has_ctc = (directory / WEIGHTS_FILE).exists() and bool(ctc_tensors(open_upstream(directory).shapes))
+    return from_upstream(settings, Values(read_json(path), str(path)), has_ctc=has_ctc)
 
 
 def _open_transformers(directory: Path) -> Checkpoint:

@@ -6,7 +6,7 @@ Shapes: B segments, L frames of 60 ms, N positions of all prompts, D the languag
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, is_repetitive, with
 from fun_asr.decoding.prefixed import PrefixedOptions, continue_prefixes
 from fun_asr.decoding.search import Hypothesis
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.models.cost import Cost, count_cost
 from fun_asr.models.fun_asr_nano.config import MODEL, MODEL_TYPE
-from fun_asr.models.fun_asr_nano.load import CONFIG_FILE, load_network, open_checkpoint
+from fun_asr.models.fun_asr_nano.load import CONFIG_FILE, load_network, open_checkpoint, read_network_config
 from fun_asr.models.fun_asr_nano.network import Nano
 from fun_asr.models.fun_asr_nano.prompt import LANGUAGE_NAMES, prompt
 from fun_asr.models.fun_asr_nano.times import ctc_text, timed_words
@@ -34,11 +35,11 @@ from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.text.ranked_bpe import RankedBPE
 from fun_asr.text.scripts import language_of_script
 from fun_asr.transcript import ModelInfo, Word
-from fun_asr.weights.load import describe_network
+from fun_asr.weights.load import describe_network, only_shapes
 from fun_asr.weights.precision import resolve_compute_type, resolve_device
 from fun_asr.weights.sources import read_json
 
-__all__ = ["NanoRecogniser", "is_own", "load"]
+__all__ = ["NanoRecogniser", "describe", "is_own", "load"]
 
 FAMILY = "fun_asr_nano"
 SEGMENT_SECONDS = 30.0
@@ -46,6 +47,7 @@ BEAM_MARGIN = 2.0  # nats, as for the bundled model
 MOST_TOKENS = 512  # of a text, as upstream
 TOKENS_PER_SECOND = 16  # of speech: twice what the fastest speakers need
 FEWEST_TOKENS = 64
+PROMPT_TOKENS = 24  # of the plain prompt
 
 
 class NanoRecogniser:
@@ -267,6 +269,48 @@ class NanoRecogniser:
             )
             for word in timed_words(text, self._ctc(encoded), *self._ctc_vocabulary(), len(segment.samples))
         )
+
+
+def describe(path: Path, tokens_per_second: float) -> Cost:
+    """What a published model costs.
+
+    Arguments:
+        path: what `load` takes.
+        tokens_per_second: that it writes.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged.
+    """
+    config = read_network_config(path)
+    with only_shapes():
+        network = Nano(config)
+    network.to("meta")
+    frames = round(SEGMENT_SECONDS * SAMPLE_RATE / FRAME)
+    features = torch.empty(1, frames, config.encoder.in_dim, device="meta")
+    encoded = torch.empty(1, frames, config.encoder.dim, device="meta")
+    lengths_B = torch.tensor([frames])
+    written = round(tokens_per_second * SEGMENT_SECONDS)
+    read = PROMPT_TOKENS + config.vectors(frames) + written
+    vectors = torch.empty(read, config.language_model.dim, device="meta")
+
+    def write() -> None:
+        network.language_model.logits(network.language_model(vectors, [read])[:written])
+
+    runs: dict[str, Callable[[], object]] = {
+        "encoder": lambda: network.encoder(features, lengths_B),
+        "adaptor": lambda: network.adaptor(encoded, lengths_B),
+        "language_model": write,
+    }
+    if config.ctc is not None:
+        runs["ctc"] = lambda: network.ctc_logits(encoded, lengths_B)
+    return count_cost(
+        network,
+        FAMILY,
+        runs,
+        segment_seconds=SEGMENT_SECONDS,
+        tokens_per_second=tokens_per_second,
+        part_of=lambda name: "ctc" if name.startswith("ctc_") else name.partition(".")[0],
+    )
 
 
 def is_own(path: Path) -> bool:

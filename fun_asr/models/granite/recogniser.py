@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from fun_asr.audio.conformer_features import stacked_log_mel
+from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.decoding.frames import Emission
 from fun_asr.errors import CheckpointError
 from fun_asr.layers.conformer import ready_for_inference
-from fun_asr.models.frames import FrameRecogniser, Samples
+from fun_asr.models.cost import Cost, count_cost
+from fun_asr.models.frames import SEGMENT_SECONDS, FrameRecogniser, Samples
 from fun_asr.models.granite.config import from_transformers
 from fun_asr.models.granite.network import Granite
 from fun_asr.models.granite.weights import published_shapes, recipes, unused
@@ -24,7 +26,7 @@ from fun_asr.weights.load import describe_network, only_shapes
 from fun_asr.weights.precision import resolve_device
 from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
 
-__all__ = ["GraniteRecogniser", "is_own", "load"]
+__all__ = ["GraniteRecogniser", "describe", "is_own", "load"]
 
 FAMILY = "granite"
 CONFIG_FILE, FRONT_END_FILE, TOKENIZER_FILE = "config.json", "preprocessor_config.json", "tokenizer.json"
@@ -65,6 +67,34 @@ class GraniteRecogniser(FrameRecogniser):
     def transduce(self, encoded: Tensor, lengths_B: Tensor) -> list[list[Emission]]:
         """It has no transducer."""
         raise NotImplementedError
+
+
+def describe(path: Path, tokens_per_second: float) -> Cost:
+    """What a published model costs; its head writes frames, whatever the tokens.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged.
+    """
+    config = from_transformers(read_json(path / CONFIG_FILE), str(path / CONFIG_FILE))
+    with only_shapes():
+        network = Granite(config)
+        ready_for_inference(network)
+    network.to("meta")
+    frames = round(SEGMENT_SECONDS * SAMPLE_RATE / config.frame) * 4
+    features = torch.empty(1, frames, 4 * config.n_mels, device="meta")
+    encoded = torch.empty(1, frames // 4, config.dim, device="meta")
+    return count_cost(
+        network,
+        FAMILY,
+        {
+            "encoder": lambda: network.encode(features, torch.tensor([frames])),
+            "ctc": lambda: network.logits(encoded),
+        },
+        segment_seconds=SEGMENT_SECONDS,
+        tokens_per_second=tokens_per_second,
+        # The head reads the last frames; the same layer in the middle, where the heads are tied, counts once.
+        part_of=lambda name: "ctc" if name.startswith(("out.", "ctc_head.")) else "encoder",
+    )
 
 
 def is_own(path: Path) -> bool:

@@ -20,7 +20,8 @@ from fun_asr.decoding.spoken_language import SpokenLanguage, likeliest_language
 from fun_asr.decoding.words import AlignedWord, WrittenWord
 from fun_asr.drafts import Draft
 from fun_asr.errors import CheckpointError
-from fun_asr.models.frames import FrameRecogniser, Samples
+from fun_asr.models.cost import Cost, count_cost
+from fun_asr.models.frames import SEGMENT_SECONDS, FrameRecogniser, Samples
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.models.runs import encoder_runs
 from fun_asr.models.sanm.checkpoint import open_upstream, read_config, read_statistics, upstream_model
@@ -34,7 +35,7 @@ from fun_asr.weights.assemble import assemble, check_shapes, frame_compute_type
 from fun_asr.weights.load import describe_network, only_shapes
 from fun_asr.weights.precision import resolve_device
 
-__all__ = ["SenseVoiceRecogniser", "is_own", "load"]
+__all__ = ["SenseVoiceRecogniser", "describe", "is_own", "load"]
 
 FAMILY = "sense_voice"
 LATE = FRAME // 2  # samples: a frame stacks as much before its place as after it
@@ -206,6 +207,32 @@ class SenseVoiceRecogniser(FrameRecogniser):
             replace(word, start=max(0, word.start - LATE), end=max(0, word.end - LATE))
             for word in emitted_words(emissions, self._pieces, FRAME, samples + LATE)
         ]
+
+
+def describe(path: Path, tokens_per_second: float) -> Cost:
+    """What a published model costs; its head writes frames, whatever the tokens.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged.
+    """
+    config = from_upstream(read_config(path), len(sense_pieces(path)))
+    with only_shapes():
+        network = SenseVoice(config)
+    network.to("meta")
+    frames = round(SEGMENT_SECONDS * SAMPLE_RATE / FRAME)
+    features = torch.empty(1, frames, config.encoder.in_dim, device="meta")
+    rows = torch.zeros(1, NUM_QUERIES, dtype=torch.int64, device="meta")
+    encoded = torch.empty(1, NUM_QUERIES + frames, config.encoder.dim, device="meta")
+    return count_cost(
+        network,
+        FAMILY,
+        {
+            "encoder": lambda: network.encode(features, torch.tensor([frames]), rows),
+            "ctc_head": lambda: network.ctc_head(encoded),
+        },
+        segment_seconds=SEGMENT_SECONDS,
+        tokens_per_second=tokens_per_second,
+    )
 
 
 def is_own(path: Path) -> bool:

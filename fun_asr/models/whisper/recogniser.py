@@ -27,6 +27,7 @@ from fun_asr.decoding.words import written_words
 from fun_asr.drafts import Draft
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.models.cost import Cost, count_cost
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.models.whisper.checkpoint import CTRANSLATE2_FILE, open_checkpoint
 from fun_asr.models.whisper.config import Generation
@@ -40,10 +41,10 @@ from fun_asr.text.hotwords import Hotword
 from fun_asr.text.tokenizer import TaskPrompts
 from fun_asr.transcript import ModelInfo, Word
 from fun_asr.weights.ctranslate2 import read_spec
-from fun_asr.weights.load import describe_network
+from fun_asr.weights.load import describe_network, only_shapes
 from fun_asr.weights.precision import resolve_compute_type, resolve_device
 
-__all__ = ["WhisperRecogniser", "is_own", "load"]
+__all__ = ["WhisperRecogniser", "describe", "is_own", "load"]
 
 FAMILY = "whisper"
 BEAM_MARGIN = 2.0  # nats, as for the bundled model
@@ -97,6 +98,45 @@ def load(options: ModelOptions) -> WhisperRecogniser:
         multilingual=config.multilingual if generation.multilingual is None else generation.multilingual,
     )
     return WhisperRecogniser(load_network(checkpoint, device, compute_type), tokenizer, generation, device)
+
+
+def describe(path: Path, tokens_per_second: float) -> Cost:
+    """What a published model costs.
+
+    Arguments:
+        path: what `load` takes.
+        tokens_per_second: that the decoder reads, prompt included.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged.
+        ConfigError: when a segment's tokens are none, or do not fit the decoder.
+    """
+    config = open_checkpoint(path).config
+    with only_shapes():
+        network = Whisper(config)
+    network.to("meta")
+    seconds = config.max_frames / ENCODER_FRAMES_PER_SECOND
+    tokens = round(tokens_per_second * seconds)
+    if not 1 <= tokens <= config.max_tokens:
+        raise ConfigError(
+            f"{tokens_per_second:g} tokens a second in a segment of {seconds:g} s: the decoder takes 1 to "
+            f"{config.max_tokens}"
+        )
+    frames = torch.empty(1, config.n_mels, 2 * config.max_frames, device="meta")
+    encoded = torch.empty(1, config.max_frames, config.dim, device="meta")
+
+    def decode() -> None:
+        cache = network.decoder.start(encoded, None)
+        for _ in range(tokens):
+            network.decoder.step(torch.zeros(1, 1, dtype=torch.int64, device="meta"), cache)
+
+    return count_cost(
+        network,
+        FAMILY,
+        {"encoder": lambda: network.encode(frames, torch.tensor([frames.shape[-1]])), "decoder": decode},
+        segment_seconds=seconds,
+        tokens_per_second=tokens_per_second,
+    )
 
 
 class WhisperRecogniser:
