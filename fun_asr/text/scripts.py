@@ -19,16 +19,19 @@ KANA_OF_JAPANESE = 0.1  # of the letters, at least: a sentence without any kana 
 
 
 def language_of_script(text: str) -> str | None:
-    """The language whose script most letters are in; None where several languages share that script.
+    """The language whose script most of a text is in; None where several languages share that script.
+
+    A letter of a script of its own counts as much as a word of the others.
 
     >>> language_of_script("今天天气很好"), language_of_script("今日は天気がいい"), language_of_script("hello")
     ('zh', 'ja', None)
     """
     scripts: Counter[str | None] = Counter()
-    for letter in text:
-        if letter.isalpha():
-            scripts[_LANGUAGES.get(unicodedata.name(letter, "").partition(" ")[0])] += 1
-    if not scripts:
+    for word in re.findall(r"[^\W\d_]+", text):
+        found = [_LANGUAGES.get(unicodedata.name(letter, "").partition(" ")[0]) for letter in word]
+        scripts.update(language for language in found if language is not None)
+        scripts[None] += all(language is None for language in found)
+    if not scripts.total():
         return None
     if scripts["ja"] >= KANA_OF_JAPANESE * scripts.total():
         scripts["ja"] += scripts.pop("zh", 0)
