@@ -25,6 +25,7 @@ from fun_asr.weights.sources import WeightSource
 
 __all__ = ["open_torch_archive"]
 
+AT_ONCE = 2**24  # bytes
 LARGEST_PICKLE = 16 * 2**20  # bytes: of names, shapes and places alone
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -189,10 +190,15 @@ def _read(archive: zipfile.ZipFile, prefix: str, place: _Place, what: str) -> Te
             raise ValueError(f"{info.file_size} bytes of {place.storage.numel * dtype.itemsize}")
         with archive.open(info) as record:
             record.seek(place.offset * dtype.itemsize)
-            data = bytearray(record.read(wanted))
+            data = bytearray(wanted)
+            read = 0
+            # In parts: the largest tensors would otherwise be held twice.
+            while read < wanted and (part := record.read(min(AT_ONCE, wanted - read))):
+                data[read : read + len(part)] = part
+                read += len(part)
     except _FILE_ERRORS as error:
         raise CheckpointError(f"{what} is damaged ({_reason(error)})") from None
-    if len(data) < wanted:
+    if read < wanted:
         raise CheckpointError(f"{what} is cut off; download it again")
     if not dtype.is_floating_point:
         raise CheckpointError(f"{what} is {str(dtype).removeprefix('torch.')}, not floating point")
