@@ -33,7 +33,7 @@ class CheckpointError(FunASRError):
     """A model file is missing, damaged, or does not fit the model's configuration."""
 
 
-class ConfigError(FunASRError):
+class ConfigError(FunASRError, ValueError):
     """A configuration has an unknown key, lacks a required one, or holds a value out of range."""
 
 

@@ -36,7 +36,7 @@ class ModelOptions:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     compute_type: str = "auto"
-    """auto, float32, bfloat16, float16 (GPU only) or int8 (CPU only)."""
+    """auto, float32, bfloat16, float16 (GPU only), int8 (CPU only) or int4 (CPU only, models with a language model)."""
     threads: int = 0
     """CPU threads of the network, for the whole process; 0 leaves torch's own number."""
     aligner: Path | None = None

@@ -9,10 +9,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
+from fun_asr.audio.arrays import checked_samples, resampled
+from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.options import AudioOptions
 from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, default_workers, read_segments
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
@@ -26,9 +27,11 @@ from fun_asr.models.registry import load_recogniser
 from fun_asr.options import DEFAULT_BEAM_SIZE, Decoding, ModelOptions, Task, TranscriptionOptions
 from fun_asr.pool import SegmentPool
 from fun_asr.recording import RecordingState
+from fun_asr.streaming.live import DEFAULT_STREAM, StreamOptions
+from fun_asr.streaming.stream import Stream
 from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.languages import language_code, unknown_language
-from fun_asr.transcript import ModelInfo, Result, Transcript
+from fun_asr.transcript import ModelInfo, Result, Segment, Transcript
 from fun_asr.weights.directory import VAD_FILE
 
 __all__ = ["Transcriber", "load", "load_model"]
@@ -39,6 +42,7 @@ POOL_BATCHES = 16
 PADDED_SECONDS_ON_CPU = 240.0  # of a batch: more makes the caches miss, not the products faster
 
 Progress = Callable[[float], object]
+NewSegments = Callable[[str | None, Sequence[Segment]], object]
 Phrases = Iterable[str | tuple[str, float]]
 
 
@@ -48,6 +52,7 @@ def load_model(
     device: str = "auto",
     compute_type: str = "auto",
     threads: int = 0,
+    aligner: str | os.PathLike[str] | None = None,
 ) -> Transcriber:
     """Load a model for transcription.
 
@@ -57,8 +62,11 @@ def load_model(
         directory: a model directory as it is published, or a `.nemo` or `.pt` file; None is the model inside the
             package.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        compute_type: "auto", "float32", "bfloat16", "float16" (GPU only) or "int8" (CPU only).
+        compute_type: "auto", "float32", "bfloat16", "float16" (GPU only), "int8" (CPU only) or "int4" (CPU only, of
+            models with a language model).
         threads: CPU threads of the network, for the whole process; 0 leaves torch's own number.
+        aligner: the folder of a forced aligner, which finds when the words of Qwen's models are said; None leaves them
+            without times.
 
     Raises:
         CheckpointError: when the directory holds no model, or a damaged one.
@@ -70,6 +78,7 @@ def load_model(
             device=device,
             compute_type=compute_type,
             threads=threads,
+            aligner=None if aligner is None else Path(aligner),
         )
     )
 
@@ -210,15 +219,65 @@ class Transcriber:
         paths: Iterable[str | os.PathLike[str]],
         options: TranscriptionOptions,
         on_progress: Progress | None = None,
+        on_segments: NewSegments | None = None,
     ) -> Generator[Result, None, None]:
-        """`transcribe` with its options in one object."""
+        """`transcribe` with its options in one object.
+
+        Arguments:
+            on_segments: called with a path and the segments that are known since the last call, in the order in which
+                each recording was read, long before the transcript is whole.
+        """
         self._check(options)
-        return self._transcribe(paths, options, on_progress)
+        return self._transcribe(paths, options, on_progress, on_segments)
+
+    def stream(
+        self,
+        *,
+        sampling_rate: int = SAMPLE_RATE,
+        language: str | Sequence[str] | None = None,
+        beam_size: int = DEFAULT_BEAM_SIZE,
+        word_times: bool = True,
+        itn: bool = True,
+        hotwords: Phrases = (),
+        silence: float = 0.6,
+        interval: float = 0.4,
+    ) -> Stream:
+        """Recognise speech while it is spoken.
+
+        Arguments:
+            sampling_rate: of the samples that will be fed, Hz.
+            language, beam_size, word_times, itn, hotwords: as for `transcribe`, of what is final.
+            silence: seconds without speech that end an utterance.
+            interval: seconds of sound between two partial results; 0 gives none.
+
+        Raises:
+            ConfigError: as for `transcribe`.
+        """
+        given, among = known_codes(language)
+        options = TranscriptionOptions(
+            language=given,
+            languages=among,
+            beam_size=beam_size,
+            word_times=word_times,
+            itn=itn,
+            hotwords=checked_hotwords(hotwords),
+        )
+        return self.run_stream(options, sampling_rate, StreamOptions(silence=silence, interval=interval))
+
+    def run_stream(
+        self, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE, stream: StreamOptions = DEFAULT_STREAM
+    ) -> Stream:
+        """`stream` with its options in objects."""
+        self._check(options)
+        if self._detector is None:
+            raise ConfigError("a stream needs a speech detector")
+        return Stream(self.recogniser, self._detector, options, sampling_rate, stream)
 
     def transcribe_samples(
         self,
-        samples: npt.NDArray[np.float32],
+        samples: npt.ArrayLike,
         *,
+        sampling_rate: int = SAMPLE_RATE,
         language: str | Sequence[str] | None = None,
         decoding: Decoding = "generate",
         beam_size: int = DEFAULT_BEAM_SIZE,
@@ -234,13 +293,13 @@ class Transcriber:
         """Transcribe a waveform in memory.
 
         Arguments:
-            samples: floating-point `[samples]`, mono at 16 kHz, in [-1, 1].
+            samples: mono `[samples]`, floating point in [-1, 1] or int16.
+            sampling_rate: of the samples, Hz.
             language, decoding, beam_size, batch_size, word_times, punctuation, itn, hotwords, task, initial_prompt,
                 temperature_fallback: as for `transcribe`.
 
         Raises:
-            ConfigError: as for `transcribe`.
-            ValueError: when the samples are not one row of finite floating-point numbers.
+            ConfigError: as for `transcribe`, and when the samples are not one row of such numbers.
         """
         given, among = known_codes(language)
         options = TranscriptionOptions(
@@ -257,17 +316,14 @@ class Transcriber:
             initial_prompt=initial_prompt,
             temperature_fallback=temperature_fallback,
         )
-        return self.run_samples(samples, options)
+        return self.run_samples(samples, options, sampling_rate)
 
-    def run_samples(self, samples: npt.NDArray[np.floating], options: TranscriptionOptions) -> Transcript:
+    def run_samples(
+        self, samples: npt.ArrayLike, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE
+    ) -> Transcript:
         """`transcribe_samples` with its options in one object."""
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
-            raise ValueError(
-                f"need finite floating-point mono samples of shape [samples], got {samples.dtype} {list(samples.shape)}"
-            )
         self._check(options)
-        blocks = [samples.astype(np.float32, copy=False)]
+        blocks = [resampled(checked_samples(samples), sampling_rate)]
 
         def events() -> Iterator[AudioSegment | EndOfRecording]:
             yield from cut_stream(0, blocks, self.recogniser.segment_seconds, self._detector)
@@ -291,6 +347,7 @@ class Transcriber:
         paths: Iterable[str | os.PathLike[str]],
         options: TranscriptionOptions,
         on_progress: Progress | None,
+        on_segments: NewSegments | None,
     ) -> Generator[Result, None, None]:
         recordings: dict[int, RecordingState] = {}
 
@@ -305,7 +362,7 @@ class Transcriber:
             opened(), self.recogniser.segment_seconds, default_workers(), self._detector, options.audio
         )
         with closing(segments) as events:
-            yield from self._results(events, recordings, options, on_progress)
+            yield from self._results(events, recordings, options, on_progress, on_segments)
 
     def _results(
         self,
@@ -313,6 +370,7 @@ class Transcriber:
         recordings: dict[int, RecordingState],
         options: TranscriptionOptions,
         on_progress: Progress | None,
+        on_segments: NewSegments | None = None,
     ) -> Iterator[Result]:
         """Fill the pool, take a batch of like lengths from it, recognise it; `recordings` loses what is yielded."""
         on_cpu = self._on_cpu
@@ -337,6 +395,12 @@ class Transcriber:
             if on_progress is not None and seconds:
                 on_progress(seconds)
 
+        def announce(owners: Iterable[RecordingState]) -> None:
+            if on_segments is not None:
+                for owner in owners:
+                    if fresh := owner.fresh():
+                        on_segments(owner.path, fresh)
+
         exhausted = False
         while not exhausted or pool:
             # Only what is read, never how fast, decides on a batch: the output must not depend on timing.
@@ -347,6 +411,8 @@ class Transcriber:
                 else:
                     done = self._receive(event, recordings[event.recording], pool)
                     report(done)
+                    if done:
+                        announce([recordings[event.recording]])
                     yield from ready()
             if pool:
                 undetected = self._undetected(recordings) if detects else frozenset()
@@ -362,6 +428,7 @@ class Transcriber:
                     owner.pending -= 1
                     owner.add(segment, recognised)
                 return_free_memory()
+                announce(recordings[index] for index in sorted({segment.recording for segment in batch}))
                 report(sum(segment.span.seconds for segment in batch))
             yield from ready()
 
@@ -381,7 +448,7 @@ class Transcriber:
             if event.error is not None:
                 pool.drop(event.recording)
             return 0.0
-        recording.samples = max(recording.samples, event.span.end)
+        recording.expect(event)
         if event.speech and not is_silent(event.samples):
             recording.pending += 1
             pool.add(event)

@@ -17,8 +17,8 @@ from fun_asr.audio.calls import note_call
 from fun_asr.audio.decode import SAMPLE_RATE, passes
 from fun_asr.audio.options import AudioOptions
 from fun_asr.audio.report import AudioReport
-from fun_asr.audio.segment import Span, pack_speech, segment_stream
-from fun_asr.audio.vad import SpeechDetector, speech_probabilities
+from fun_asr.audio.segment import Span, pack_speech, pauses, segment_stream
+from fun_asr.audio.vad import WINDOW, SpeechDetector, speech_probabilities
 from fun_asr.errors import AudioDecodeError
 
 __all__ = ["AudioSegment", "EndOfRecording", "cut_stream", "read_segments"]
@@ -43,6 +43,8 @@ class AudioSegment:
     """The audio track's number, from 1, where all are read."""
     certainty: float = 0.0
     """The highest probability of speech in any 32 ms of it; 0 where no detector was asked."""
+    pauses: tuple[tuple[int, int], ...] = ()
+    """Stretches of the recording, in samples, in which nobody speaks; none where no detector was asked."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,27 @@ def cut_stream(
         for span, samples in segment_stream(blocks, max_seconds):
             yield AudioSegment(recording, span, samples.copy())
     else:
-        for span, samples, certainty in pack_speech(speech_probabilities(detector, blocks), max_seconds):
+        heard: deque[float] = deque()  # probabilities of the windows that are not yet in a span
+        pieces = _noted(speech_probabilities(detector, blocks), heard)
+        for span, samples, certainty in pack_speech(pieces, max_seconds):
             speech = certainty > 0
+            levels = [heard.popleft() for _ in range(-(-len(span) // WINDOW))]
             yield AudioSegment(
-                recording, span, samples.copy() if speech else samples[:0].copy(), speech, certainty=certainty
+                recording,
+                span,
+                samples.copy() if speech else samples[:0].copy(),
+                speech,
+                certainty=certainty,
+                pauses=tuple(pauses(levels, span)) if speech else (),
             )
+
+
+def _noted(
+    pieces: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]], heard: deque[float]
+) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    for samples, probabilities in pieces:
+        heard.extend(probabilities.tolist())
+        yield samples, probabilities
 
 
 def read_segments(

@@ -7,12 +7,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from fun_asr.batch.engine import Event, MakeTranscriber, NextWork, Work, WorkEnded, perform
+from fun_asr.batch.engine import Event, MakeTranscriber, NextWork, ReportingTranscriber, Work, WorkEnded, perform
 from fun_asr.errors import FunASRError
 
 __all__ = ["ProcessEngine", "available_cores"]
@@ -36,10 +36,14 @@ class ProcessEngine:
     Arguments:
         make: loads the model in each worker.
         workers: most processes.
+        on_progress: is told of the seconds of audio that are done, also within recordings.
     """
 
-    def __init__(self, make: MakeTranscriber, workers: int) -> None:
+    def __init__(
+        self, make: MakeTranscriber, workers: int, *, on_progress: Callable[[float], object] | None = None
+    ) -> None:
         self._make = make
+        self._on_progress = on_progress
         self.workers = workers
 
     def run(self, next_work: NextWork) -> Generator[Event, None, None]:
@@ -63,7 +67,10 @@ class ProcessEngine:
                     assert isinstance(connection, Connection)
                     number = busy[connection]
                     event = workers[number].receive()
-                    if event is not None:
+                    if isinstance(event, float):
+                        if self._on_progress is not None:
+                            self._on_progress(event)
+                    elif event is not None:
                         yield event
                     if workers[number].dead:
                         del workers[number]
@@ -95,8 +102,10 @@ class _Worker:
         with contextlib.suppress(OSError):
             self.connection.send(work)
 
-    def receive(self) -> Event | None:
+    def receive(self) -> Event | float | None:
         """What the process said, or that it has died; None where that is of no interest.
+
+        A number is the seconds of audio that are done since the last one.
 
         Raises:
             FunASRError: when it could not load the model.
@@ -111,7 +120,7 @@ class _Worker:
         if message == _READY:
             self._ready = True
             return None
-        event: Event = message
+        event: Event | float = message
         if isinstance(event, WorkEnded):
             self.work = None
         return event
@@ -171,6 +180,8 @@ def _serve(connection: Connection, make: MakeTranscriber, number: int) -> None:
     except FunASRError as error:
         connection.send(error)
         return
+    if isinstance(transcriber, ReportingTranscriber):
+        transcriber.on_progress = lambda seconds: connection.send(float(seconds))
     connection.send(_READY)
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from fun_asr.cli.common import make_writable, recognition_options, terminated_like_interrupted
+from fun_asr.cli.log import log_options
 from fun_asr.cli.output import output_options
 from fun_asr.cli.progress import BatchProgress
+from fun_asr.cli.say import say
 
 if TYPE_CHECKING:
     from fun_asr.batch.runner import Summary
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--ray_address", help="Cluster to join, as Ray takes it. [default: RAY_ADDRESS, or this machine]")
 @recognition_options
+@log_options
 def batch(
     inputs: tuple[str, ...],
     output_dir: Path,
@@ -99,6 +102,7 @@ def batch(
                 max_failures=1 if fail_fast else max_failures,
             ),
             observer=progress,
+            on_progress=progress.progressed,
             standard_input=sys.stdin.buffer,
         )
     print_summary(summary)
@@ -119,9 +123,9 @@ def print_summary(summary: Summary) -> None:
     from fun_asr.inputs.discover import describe_left_out
 
     if left_out := describe_left_out(summary.left_out):
-        click.echo(f"fun-asr: {left_out}", err=True)
+        say(left_out)
     if summary.repeated:
-        click.echo(f"fun-asr: {summary.repeated} given more than once, taken once", err=True)
+        say(f"{summary.repeated} given more than once, taken once")
     parts = [
         f"{summary.transcribed} transcribed ({summary.audio_seconds / 3600:.2f} h of audio, RTFx {summary.rtfx:.1f})",
         f"{summary.done_before} done before",
@@ -129,9 +133,9 @@ def print_summary(summary: Summary) -> None:
     ]
     if summary.incomplete:
         parts.insert(1, f"{len(summary.incomplete)} of them incomplete")
-    click.echo(f"fun-asr: {', '.join(parts)}, of {summary.total}", err=True)
+    say(f"{', '.join(parts)}, of {summary.total}")
     if summary.status != "finished":
-        click.echo(f"fun-asr: {summary.status}, {summary.left} left; the same command goes on from here", err=True)
+        say(f"{summary.status}, {summary.left} left; the same command goes on from here")
 
 
 def exit_status(summary: Summary) -> int:

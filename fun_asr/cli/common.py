@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fun_asr.audio.options import AudioOptions, RawFormat
+from fun_asr.cli.say import say
 from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError
 from fun_asr.options import DEFAULT_BEAM_SIZE, ModelOptions, TranscriptionOptions
 
@@ -93,10 +95,15 @@ _MODEL_OPTIONS = (
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option(
         "--compute_type",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8", "int4"]),
         default="auto",
         show_default=True,
-        help="Arithmetic of the network; int8 is for the CPU, float16 for a GPU.",
+        help="Arithmetic of the network; int8 and int4 (language models alone) are for the CPU, float16 for a GPU.",
+    ),
+    click.option(
+        "--aligner",
+        type=click.Path(path_type=Path),
+        help="Folder of a forced aligner that finds when the words of Qwen's models are said.",
     ),
     click.option(
         "--batch_size",
@@ -254,12 +261,12 @@ def load_transcriber(model: ModelOptions, language: str | None) -> Transcriber:
 
 
 def describe_model(transcriber: Transcriber) -> None:
-    """Say on standard error what the model computes with, where --debug asks for it."""
-    if debugging(click.get_current_context()):
-        info = transcriber.info
-        parts = [f"{part} {kind}" for part, kind in info.arithmetic.items()]
-        kernels = [f"{task} products: {name}" for task, name in info.kernels.items()]
-        click.echo(f"fun-asr: {info.family} on {info.device}: {', '.join([*parts, *kernels])}", err=True)
+    """Say on standard error what the model computes with, where --debug or --log_level debug asks for it."""
+    info = transcriber.info
+    parts = [f"{part} {kind}" for part, kind in info.arithmetic.items()]
+    kernels = [f"{task} products: {name}" for task, name in info.kernels.items()]
+    level = logging.INFO if debugging(click.get_current_context()) else logging.DEBUG
+    say(f"{info.family} on {info.device}: {', '.join([*parts, *kernels])}", level, model=info.to_dict())
 
 
 @contextlib.contextmanager
@@ -288,13 +295,14 @@ def make_writable(folder: Path) -> None:
 
 def print_error(error: FunASRError) -> None:
     """Print one line on standard error."""
-    click.echo(f"fun-asr: error: {' '.join(str(error).splitlines())}", err=True)
+    facts = {"path": error.path} if isinstance(error, AudioDecodeError) else {}
+    say(str(error), logging.ERROR, kind=type(error).__name__, **facts)
 
 
 def print_warnings(transcript: Transcript) -> None:
     """Say on standard error what there is to say about a recording, a line each."""
     for warning in transcript.warnings:
-        click.echo(f"fun-asr: warning: {transcript.path}: {warning}", err=True)
+        say(f"{transcript.path}: {warning}", logging.WARNING, path=transcript.path)
 
 
 def without_standard_input(

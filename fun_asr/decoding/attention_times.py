@@ -28,6 +28,7 @@ from fun_asr.layers.decoder import Decoder
 __all__ = ["attention_weights", "token_frames", "warp", "without_pauses"]
 
 MEDIAN_WIDTH = 7  # frames
+SEARCHED_BEFORE, SEARCHED_AFTER = 10, 20  # hops around an edge in which a pause is looked for
 
 Costs = npt.NDArray[np.float32]
 
@@ -46,7 +47,7 @@ def attention_weights(
         decoder: float or int8.
         tokens_BS: prompt, text and end, int64 `[B, S]`.
         encoded: the encoder's output `[B, L, D]`.
-        encoded_mask: True for its valid frames, `[B, L]`; None when all are.
+        encoded_mask: the decoder's `memory_mask`, `[B, L]`.
         heads: layer and head of each, at least one.
 
     Returns:
@@ -63,7 +64,9 @@ def attention_weights(
         q = attention.q(x).view(B, S, attention.num_heads, -1).transpose(1, 2)[:, of_layer[layer]]
         scores = (q.to(keys.dtype) @ keys[:, of_layer[layer]].transpose(2, 3)).float()
         scores = scores * (D // attention.num_heads) ** -0.5
-        if encoded_mask is not None:
+        if encoded_mask is not None and encoded_mask.is_floating_point():
+            scores = scores + encoded_mask[:, None, None]
+        elif encoded_mask is not None:
             scores = scores.masked_fill(~encoded_mask[:, None, None], -torch.inf)
         found[layer] = scores.softmax(dim=-1)
 
@@ -171,10 +174,17 @@ def without_pauses(edges: Sequence[int], samples: npt.NDArray[np.float32]) -> li
     loudest = [float(levels[a : max(b, a + 1)].max(initial=-100.0)) for a, b in pairwise(hops)]
     for i in range(len(edges)):
         first, last = i == 0, i == len(edges) - 1
-        # The warping may put the edge anywhere in the pause; it never puts it beyond the middle of a word.
+        # The warping may put the edge anywhere in the pause, but never beyond the middle of a word; the first one it
+        # puts where the segment starts.
         low = 0 if first else (hops[i - 1] + hops[i]) // 2
         high = len(levels) if last else -(-(hops[i] + hops[i + 1]) // 2)
-        pause = quiet_stretch(levels, low, high, min(loudest[max(0, i - 1) : i + 1])) if high > low else None
+        loud = min(loudest[max(0, i - 1) : i + 1])
+        pause = quiet_stretch(levels, low, high, loud) if high > low else None
+        if pause is not None and not first and not last:
+            # Far from the edge of two words, a quiet stretch is a consonant's closure.
+            near = max(low, hops[i] - SEARCHED_BEFORE), min(high, hops[i] + SEARCHED_AFTER)
+            if pause[1] <= near[0] or pause[0] >= near[1]:
+                pause = quiet_stretch(levels, *near, loud)
         if pause is None:
             continue
         if not first:

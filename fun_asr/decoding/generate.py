@@ -15,7 +15,6 @@ from torch import Tensor
 
 from fun_asr.decoding.hotwords import RowBias
 from fun_asr.decoding.search import Hypothesis, SearchOptions, hypothesis_of, search
-from fun_asr.layers.attention import length_mask
 from fun_asr.layers.cache import DecoderCache
 from fun_asr.layers.decoder import Decoder
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
@@ -100,7 +99,7 @@ def detect_languages(
     decoder: Decoder, encoded: Tensor, lengths_B: Tensor, tokenizer: Prompts
 ) -> list[dict[str, float]]:
     """The probability of each language for each utterance, most likely first, from the encoder's output `[B, L, D]`."""
-    cache = decoder.start(encoded, length_mask(lengths_B, encoded.shape[1]))
+    cache = decoder.start(encoded, decoder.memory_mask(lengths_B, encoded.shape[1]))
     return _language_probabilities(_opening(decoder, cache, tokenizer), tokenizer)
 
 
@@ -145,13 +144,12 @@ def generate(
         options: beam width, suppressed tokens and hotwords.
         seconds: of sound in each segment, which bound its tokens; None where all valid frames are sound.
     """
-    mask = length_mask(lengths_B, encoded.shape[1])
     if seconds is None:
-        seconds = [frames / ENCODER_FRAMES_PER_SECOND for frames in lengths_B.tolist()]
+        seconds = [frames / ENCODER_FRAMES_PER_SECOND for frames in decoder.sound_frames(lengths_B).tolist()]
     limits = [int(8 + options.max_tokens_per_second * sound) for sound in seconds]
     room = decoder.config.max_tokens - len(tokenizer.prompt("en"))
     limits = [min(limit, room) for limit in limits]
-    cache = decoder.start(encoded, mask)
+    cache = decoder.start(encoded, decoder.memory_mask(lengths_B, encoded.shape[1]))
 
     detected: list[tuple[str, float | None]] = [(language or "", None) for language in languages]
     no_speech: list[float | None] = [None] * len(languages)

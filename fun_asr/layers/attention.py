@@ -33,6 +33,12 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend `[B, L, D]` to itself.
+
+        Arguments:
+            x: `[B, L, D]`.
+            mask: `[B, L]`, True for the valid frames, or what is added to the scores of each; None when all are valid.
+        """
         return self.attended(self.qkv(x), mask)
 
     def attended(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
@@ -42,6 +48,8 @@ class SelfAttention(nn.Module):
         B, L, _ = qkv.shape
         q, k, v = qkv.view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # [B, H, L, D / H] each
         keys = None if mask is None else mask[:, None, None, :]
+        if keys is not None and keys.is_floating_point():
+            keys = keys.to(q.dtype)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
         return self.out(y.transpose(1, 2).reshape(B, L, -1))  # type: ignore[no-any-return]
 
@@ -50,17 +58,22 @@ class SelfAttention(nn.Module):
 
         Arguments:
             qkv: `[B, L, 3 * D]` bfloat16.
+            mask: as for `forward`.
 
         Returns:
-            `[B, L, D]`, zero where the mask is False.
+            `[B, L, D]`, zero for what is not valid.
         """
         B, L, _ = qkv.shape
         H = self.num_heads
         y = qkv.new_zeros(B, L, H, qkv.shape[-1] // (3 * H))
-        for b, length in enumerate([L] * B if mask is None else mask.sum(dim=1).tolist()):
+        bias = mask if mask is not None and mask.is_floating_point() else None
+        valid = mask if bias is None else bias > -torch.inf
+        for b, length in enumerate([L] * B if valid is None else valid.sum(dim=1).tolist()):
             q, k, v = qkv[b, :length].view(length, 3, H, -1).permute(1, 2, 0, 3).contiguous()  # [H, length, D / H] each
             for part, into in zip(q.split(QUERIES_AT_ONCE, dim=1), y[b, :length].split(QUERIES_AT_ONCE), strict=True):
                 scores = torch.bmm(part * q.shape[-1] ** -0.5, k.transpose(1, 2))
+                if bias is not None:
+                    scores += bias[b, :length].to(scores.dtype)
                 into.copy_(torch.bmm(scores.softmax(dim=-1), v).transpose(0, 1))
         return y.flatten(2)
 
@@ -73,6 +86,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causa
         causal: query i looks at keys 0 to i.
     """
     q = q.to(k.dtype)
+    if mask is not None and mask.is_floating_point():
+        mask = mask.to(k.dtype)
     # Of few queries torch's fused CPU kernel makes two to four times the work that two plain products are.
     if q.device.type != "cpu" or q.shape[2] > FEW_QUERIES or causal or torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)

@@ -26,7 +26,8 @@ class DecoderCache:
     """`[B, H, L, D / H]` a layer: shared by the W hypotheses of an utterance."""
     cross_values: list[Tensor]
     cross_bias: Tensor | None
-    """Added to the scores, `[B, 1, 1, L]`: 0 for valid frames, minus infinity for others; None when all are valid."""
+    """Added to the scores, `[B, 1, 1, L]`: 0 for valid frames with sound, minus infinity for what is not valid; None
+    when there is nothing to add."""
     length: int = 0
     """Tokens cached."""
     places: Tensor | None = None

@@ -93,6 +93,12 @@ class Rotation:
         self._cos = torch.cat((angles.cos(), angles.cos()), dim=-1).to(dtype)
         self._sin = torch.cat((-angles.sin(), angles.sin()), dim=-1).to(dtype)
 
+    def to(self, device: torch.device) -> Rotation:
+        """The same on another device."""
+        if self._cos.device != device:
+            self._cos, self._sin = self._cos.to(device), self._sin.to(device)
+        return self
+
     def __call__(self, x: Tensor) -> Tensor:
         """Rotate `[N, heads, d]`."""
         return (x * self._cos).addcmul_(x.roll(x.shape[-1] // 2, dims=-1), self._sin)
@@ -182,6 +188,11 @@ class CausalBlock(nn.Module):
             ExpertsFeedForward(config) if config.has_experts(layer) else GatedFeedForward(config.dim, config.ffn_dim)
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where the layer computes: a network's layers may lie on several devices."""
+        return self.attention_norm.weight.device
+
     def forward(self, x_ND: Tensor, rotation: Rotation, lengths: Sequence[int], cache: PrefixCache | None) -> Tensor:
         x_ND = x_ND + self.attention(self.attention_norm(x_ND), rotation, lengths, cache)
         return x_ND + self.ffn(self.ffn_norm(x_ND))  # type: ignore[no-any-return]
@@ -231,8 +242,8 @@ class CausalLM(nn.Module):
         x_ND = prefixes_ND.to(self.dtype)
         rotation = Rotation(positions, self.config, self.dtype)
         for block in self._blocks():
-            x_ND = block(x_ND, rotation, lengths, cache)
-        return self.norm(x_ND)  # type: ignore[no-any-return]
+            x_ND = block(x_ND.to(block.device), rotation.to(block.device), lengths, cache)
+        return self.norm(x_ND.to(self.norm.weight.device))  # type: ignore[no-any-return]
 
     def start(self, prefixes_ND: Tensor, lengths: Sequence[int]) -> tuple[Tensor, PrefixCache]:
         """Read the prefixes; returns logits `[B, V]` after each, and the cache to go on from.
@@ -248,8 +259,8 @@ class CausalLM(nn.Module):
         x_RD = self.embed(cache.arrange(tokens_R))
         rotation = Rotation(cache.advance(), self.config, self.dtype)
         for layer, block in enumerate(self._blocks()):
-            x_RD = block.step(x_RD, rotation, cache, layer)
-        return self.logits(self.norm(cache.restore(x_RD)))
+            x_RD = block.step(x_RD.to(block.device), rotation.to(block.device), cache, layer)
+        return self.logits(self.norm(cache.restore(x_RD.to(self.norm.weight.device))))
 
     def logits(self, x: Tensor) -> Tensor:
         """`[..., D]` to `[..., V]` float32."""

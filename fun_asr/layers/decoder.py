@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fun_asr.layers.attention import CausalSelfAttention, CrossAttention
+from fun_asr.layers.attention import CausalSelfAttention, CrossAttention, length_mask
 from fun_asr.layers.cache import CACHE_STEP, DecoderCache
 from fun_asr.layers.moe import MoEFeedForward, Router
+from fun_asr.layers.silence import Silence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +85,17 @@ class TokenEmbedding(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Tokens and the encoder's output to next-token logits."""
+    """Tokens and the encoder's output to next-token logits.
 
-    def __init__(self, config: DecoderConfig) -> None:
+    Arguments:
+        config: its sizes.
+        silence: the frames of silence that the encoder's output ends with.
+    """
+
+    def __init__(self, config: DecoderConfig, silence: Silence | None = None) -> None:
         super().__init__()
         self.config = config
+        self.silence = silence
         self.embedding = TokenEmbedding(config.vocab_size, config.dim)
         self.positions = nn.Parameter(torch.zeros(config.max_tokens, config.dim))
         self.blocks = nn.ModuleList(DecoderBlock(config) for _ in range(config.num_layers))
@@ -97,6 +104,16 @@ class Decoder(nn.Module):
     def routers(self) -> list[Router]:
         """The routers of the layers that have routed experts."""
         return [block.ffn.router for block in self._layers() if block.ffn.router is not None]
+
+    def sound_frames(self, lengths_B: Tensor) -> Tensor:
+        """How many of the encoder's frames are not its frames of silence."""
+        return lengths_B if self.silence is None else lengths_B - self.silence.frames
+
+    def memory_mask(self, lengths_B: Tensor, frames: int) -> Tensor | None:
+        """What `forward` and `start` must know of the encoder's output `[B, frames, D]` with so many frames each."""
+        if self.silence is None:
+            return length_mask(lengths_B, frames)
+        return self.silence.bias(lengths_B, frames)
 
     def forward(
         self,
@@ -110,7 +127,8 @@ class Decoder(nn.Module):
         Arguments:
             tokens_BS: int64 `[B, S]`.
             encoded: the encoder's output `[B, L, D]`.
-            encoded_mask: True for its valid frames, `[B, L]`; None when all are.
+            encoded_mask: `memory_mask`'s `[B, L]`: True for its valid frames, or what attention adds to each one's
+                score; None when all are valid.
             counted_BS: True for the tokens that count as load and in the losses of the routers, in training; None when
                 all do, padding and prompts included.
         """
@@ -133,7 +151,9 @@ class Decoder(nn.Module):
             cache.cross_values.append(values.contiguous())
             cache.self_keys.append(keys.new_empty(shape))
             cache.self_values.append(keys.new_empty(shape))
-        if encoded_mask is not None:
+        if encoded_mask is not None and encoded_mask.is_floating_point():
+            cache.cross_bias = encoded_mask.to(cache.cross_keys[0].dtype)[:, None, None, :]
+        elif encoded_mask is not None:
             bias = torch.zeros_like(encoded_mask, dtype=cache.cross_keys[0].dtype)
             cache.cross_bias = bias.masked_fill(~encoded_mask, -torch.inf)[:, None, None, :]
         return cache

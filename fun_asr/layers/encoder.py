@@ -16,8 +16,14 @@ from torch import Tensor, nn
 
 from fun_asr.layers.attention import SelfAttention, length_mask
 from fun_asr.layers.feed_forward import FeedForward
+from fun_asr.layers.silence import Silence
 
 ENCODER_FRAMES_PER_SECOND = 50
+
+# Log-mel of digital silence: the floor is 80 dB under the loudest bin, and never under that of silence alone.
+SILENCE_BELOW_LOUDEST = 2.0
+LOWEST_SILENCE = -1.5
+STEM_REACH = 6  # log-mel frames after the sound that the stem's first frame of mere silence needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,8 @@ class EncoderConfig:
     """Frames (20 ms each) that the depth-wise convolution of each block spans; 0 leaves the module out."""
     max_frames: int = 1500
     """Longest input in encoder frames: 1500 are 30 s."""
+    silence_frames: int = 0
+    """Frames that stand for the silence between an utterance and the longest input (`Silence`); 0 leaves it out."""
 
 
 def sinusoids(length: int, dim: int, max_timescale: float = 10_000.0) -> Tensor:
@@ -80,8 +88,15 @@ class EncoderBlock(nn.Module):
         self.ffn_norm = nn.LayerNorm(config.dim)
         self.ffn = FeedForward(config.dim, config.ffn_dim)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), mask)
+    def forward(self, x: Tensor, mask: Tensor | None, bias: Tensor | None = None) -> Tensor:
+        """One block over `[B, L, D]`.
+
+        Arguments:
+            x: `[B, L, D]`.
+            mask: True for the valid frames, bool `[B, L]`; None when all are.
+            bias: what attention adds to the frames' scores instead of the mask, `[B, L]`.
+        """
+        x = x + self.attention(self.attention_norm(x), mask if bias is None else bias)
         if self.conv is not None:
             x = x + self.conv(x, mask)
         return x + self.ffn(self.ffn_norm(x))  # type: ignore[no-any-return]
@@ -100,6 +115,7 @@ class Encoder(nn.Module):
         self.register_buffer("positions", sinusoids(config.max_frames, config.dim), persistent=False)
         self.blocks = nn.ModuleList(EncoderBlock(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(config.dim)
+        self.silence = Silence(config.silence_frames, config.max_frames) if config.silence_frames else None
 
     def forward(self, features: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
         """Encode a batch.
@@ -109,24 +125,52 @@ class Encoder(nn.Module):
             lengths_B: log-mel frames of each utterance, int64 `[B]`.
 
         Returns:
-            representations `[B, L, D]` with L = ceil(T / 2), zero beyond each utterance's frames, and the lengths
-            ceil(lengths_B / 2).
+            representations `[B, L, D]` with L = ceil(T / 2) + silence_frames, zero beyond each utterance's frames, the
+            last of which are those of silence, and the lengths ceil(lengths_B / 2) + silence_frames.
 
         Raises:
             ValueError: for an utterance longer than `max_frames` encoder frames.
         """
-        frames = features.shape[-1]
-        mask_T = length_mask(lengths_B, frames)
+        frames = (features.shape[-1] + 1) // 2
+        if frames > self.config.max_frames:
+            raise ValueError(f"{frames} encoder frames; at most {self.config.max_frames} fit the encoder")
+        bias = None
+        if self.silence is None:
+            mask_T = length_mask(lengths_B, features.shape[-1])
+            x = self._stem(features, mask_T)
+            lengths_B = (lengths_B + 1) // 2
+            x = x + self.positions[: x.shape[1]].to(x.dtype)
+        else:
+            x, lengths_B = self._with_silence(features, lengths_B, self.silence)
+            bias = self.silence.bias(lengths_B, x.shape[1])
+        mask = length_mask(lengths_B, x.shape[1])
+        for block in self.blocks:
+            x = block(x, mask, bias)
+        x = self.norm(x)
+        return (x if mask is None else x * mask[..., None]), lengths_B
+
+    def _stem(self, features: Tensor, mask_T: Tensor | None) -> Tensor:
+        """Log-mel `[B, M, T]` to `[B, ceil(T / 2), D]`, silence beyond the mask being nothing."""
         x = F.gelu(self.conv1(features))
         if mask_T is not None:
             x = x * mask_T[:, None]
-        x = F.gelu(self.conv2(x)).transpose(1, 2)  # [B, L, D]
-        if x.shape[1] > self.config.max_frames:
-            raise ValueError(f"{x.shape[1]} encoder frames; at most {self.config.max_frames} fit the encoder")
-        lengths_B = (lengths_B + 1) // 2
-        mask = length_mask(lengths_B, x.shape[1])
-        x = x + self.positions[: x.shape[1]].to(x.dtype)
-        for block in self.blocks:
-            x = block(x, mask)
-        x = self.norm(x)
-        return (x if mask is None else x * mask[..., None]), lengths_B
+        return F.gelu(self.conv2(x)).transpose(1, 2)
+
+    def _with_silence(self, features: Tensor, lengths_B: Tensor, silence: Silence) -> tuple[Tensor, Tensor]:
+        """The blocks' input `[B, L, D]`, the frames of silence behind each utterance's, and the lengths with them."""
+        sound_T = torch.arange(features.shape[-1] + STEM_REACH, device=features.device) < lengths_B[:, None]
+        features = F.pad(features, (0, STEM_REACH))
+        loudest_B = features.masked_fill(~sound_T[:, None], -torch.inf).amax(dim=(1, 2))
+        floor_B = (loudest_B - SILENCE_BELOW_LOUDEST).clamp(min=LOWEST_SILENCE)
+        # The stem hears real silence after the sound, as it does in a padded window.
+        x = self._stem(torch.where(sound_T[:, None], features, floor_B[:, None, None]), None)
+        sound_B = (lengths_B + 1) // 2
+        lengths_B = sound_B + silence.frames
+        rows = torch.arange(len(x), device=x.device)
+        silent_B1D = x[rows, sound_B + 1][:, None]
+        frames = int(sound_B.max())
+        positions = self.positions.to(x.dtype)
+        x = F.pad(x[:, :frames] + positions[:frames], (0, 0, 0, silence.frames))
+        places_BR = sound_B[:, None] + torch.arange(silence.frames, device=x.device)
+        silent_BRD = silent_B1D + positions[silence.places(lengths_B)]
+        return torch.index_put(x, (rows[:, None], places_BR), silent_BRD), lengths_B

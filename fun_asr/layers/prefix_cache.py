@@ -28,7 +28,7 @@ class PrefixCache:
 
     Arguments:
         lengths: positions of each segment's prefix.
-        device: of all tensors.
+        device: of what comes from and goes to the caller; a layer's keys and values stay on the layer's device.
     """
 
     def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
@@ -90,7 +90,7 @@ class PrefixCache:
             for kept in (self._prefix_keys, self._prefix_values)
         )
         q = (queries * d**-0.5).view(R, G, H // G, d)
-        before = torch.matmul(self._by_segment(q), prefix_keys.mT) + self._bias.to(q.dtype)
+        before = torch.matmul(self._by_segment(q), prefix_keys.mT) + self._bias.to(q.device, q.dtype)
         since = torch.matmul(q, own_keys.mT)
         scores = torch.cat((self._by_hypothesis(before), since), dim=-1)
         weights = scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype)
@@ -145,14 +145,14 @@ class PrefixCache:
     def _by_segment(self, x: Tensor) -> Tensor:
         """`[R, G, H / G, n]` to `[B, G, W * H / G, n]`."""
         if self._grid is not None:
-            x = x.new_zeros(len(self._slots) * self._width, *x.shape[1:]).index_copy_(0, self._grid, x)
+            x = x.new_zeros(len(self._slots) * self._width, *x.shape[1:]).index_copy_(0, self._grid.to(x.device), x)
         by_segment: Tensor = x.unflatten(0, (-1, self._width)).transpose(1, 2).flatten(2, 3)
         return by_segment
 
     def _by_hypothesis(self, x: Tensor) -> Tensor:
         """`[B, G, W * H / G, n]` to `[R, G, H / G, n]`."""
         x = x.unflatten(2, (self._width, -1)).transpose(1, 2).flatten(0, 1)
-        return x if self._grid is None else x.index_select(0, self._grid)
+        return x if self._grid is None else x.index_select(0, self._grid.to(x.device))
 
     def _append(self, kept: list[Tensor], layer: int, new: Tensor) -> Tensor:
         """All that a layer has of each hypothesis, `[R, G, S, d]`, the new `[R, G, d]` included."""
@@ -173,7 +173,8 @@ class PrefixCache:
         if moves:
             before, after = (torch.tensor(side, device=self._device) for side in zip(*moves, strict=True))
             for tensor in tensors:
-                tensor.index_copy_(0, after, tensor.index_select(0, before))
+                device = tensor.device
+                tensor.index_copy_(0, after.to(device), tensor.index_select(0, before.to(device)))
 
 
 def _moved(sources: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:

@@ -7,15 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from fun_asr.errors import CheckpointError
+from fun_asr.text.tokenizer_file import read_tokenizer
 
 __all__ = ["Pieces", "json_pieces", "sentencepiece_pieces"]
 
 SPACES = ("▁", "Ġ", " ")
 """With which a piece at the start of a word begins: SentencePiece's, byte-level BPE's, a plain one."""
-LARGEST_FILE = 64 * 2**20  # bytes
 
 _Encode = Callable[[str], list[int]]
 _Decode = Callable[[Sequence[int]], str]
@@ -108,18 +107,9 @@ def json_pieces(path: Path) -> Pieces:
     Raises:
         CheckpointError: when it cannot be read.
     """
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise CheckpointError(f"{path}: larger than {LARGEST_FILE >> 20} MiB, no tokenizer")
-        tokenizer = HuggingFaceTokenizer.from_file(str(path))
-        numbers = tokenizer.get_vocab(with_added_tokens=True)
-        special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from None
-    except CheckpointError:
-        raise
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{path}: no tokenizer ({str(error)[:100]})") from None
+    tokenizer = read_tokenizer(path)
+    numbers = tokenizer.get_vocab(with_added_tokens=True)
+    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     size = max(numbers.values(), default=-1) + 1
     if not 0 < size <= 4 * len(numbers) + 1024:
         raise CheckpointError(f"{path}: {len(numbers)} pieces, numbered up to {size - 1}")

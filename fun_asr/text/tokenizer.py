@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from fun_asr.errors import CheckpointError
 from fun_asr.text.languages import LANGUAGE_NAMES
+from fun_asr.text.tokenizer_file import read_tokenizer
 
 
 class Tokenizer:
@@ -26,10 +26,7 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._tokenizer = HuggingFaceTokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise CheckpointError(f"{path}: no tokenizer ({error})") from None
+        self._tokenizer = read_tokenizer(path)
         self._path = path
         self._find_specials()
 
@@ -98,6 +95,20 @@ class Tokenizer:
         """The tokens of each word; a word starts where a token starts with a space."""
         starts = [i for i, token in enumerate(tokens) if i == 0 or token in self._word_starts]
         return [slice(a, b) for a, b in pairwise([*starts, len(tokens)])]
+
+    def split_characters(self, tokens: Sequence[int]) -> list[slice]:
+        """The tokens of each character, or of several that share them."""
+        parts, start, spelled = [], 0, b""
+        for i, token in enumerate(tokens):
+            spelled += self.token_bytes[token]
+            try:
+                spelled.decode("utf-8")
+            except UnicodeDecodeError:
+                if i + 1 < len(tokens):
+                    continue
+            parts.append(slice(start, i + 1))
+            start, spelled = i + 1, b""
+        return parts
 
     @cached_property
     def token_bytes(self) -> tuple[bytes, ...]:

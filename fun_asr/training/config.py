@@ -85,6 +85,11 @@ class TrainConfig:
     distil: DistilConfig = field(default_factory=DistilConfig)
     ctc_weight: float = 0.3
     """Of the CTC loss beside the decoder's; 0 keeps it from the encoder, which an untrained head harms."""
+    ctc_intermediate_weight: float = 0.0
+    """Part of the CTC loss that is taken after the head's blocks before its last (Lee & Watanabe 2021)."""
+    ctc_consistency_weight: float = 0.0
+    """Of the consistency of two masked copies of each spectrogram in the CTC head (CR-CTC, Yao et al. 2024, who take
+    0.2); 0 makes one copy. A step of two takes twice as long: halve `batch_seconds`."""
     ctc_replay: int = 0
     """Most extra updates a step of the CTC head alone, on encoder outputs kept from recent steps: one for every
     `FEWEST_KEPT_PER_REPLAY` batches kept, since a head that sees a few again and again learns them by heart."""
@@ -119,6 +124,8 @@ class TrainConfig:
             raise ConfigError(f"precision: expected auto, float32 or bfloat16, got {self.precision!r}")
         if self.steps < 1 or self.average < 1 or self.batch_seconds <= 0 or self.ctc_replay_batches < 1:
             raise ConfigError("steps, average, batch_seconds and ctc_replay_batches must be positive")
+        if not 0 <= self.ctc_intermediate_weight < 1 or self.ctc_consistency_weight < 0:
+            raise ConfigError("ctc_intermediate_weight must lie in [0, 1), and ctc_consistency_weight not be negative")
         if self.room_dir and not self.augment.room_probability:
             raise ConfigError("room_dir: no room is heard while augment.room_probability is 0")
         if self.ctc_replay * FEWEST_KEPT_PER_REPLAY > self.ctc_replay_batches:

@@ -139,21 +139,29 @@ class Batch:
     """B utterances ready for the network."""
 
     features: Tensor
-    """Log-mel `[B, M, T]`."""
+    """Log-mel `[views * B, M, T]`."""
     lengths_B: Tensor
-    """Log-mel frames, int64."""
+    """Log-mel frames, int64, of as many rows."""
     tokens_BS: Tensor
     """Decoder input, int64."""
     labels_BS: Tensor
     """Decoder targets, `IGNORED` where there is none."""
     ctc_labels: list[Tensor]
-    """CTC targets, one int64 vector an utterance."""
+    """CTC targets, one int64 vector a row."""
     ctc_rows: Tensor
-    """True for the utterances that have a CTC target, bool `[B]`."""
+    """True for the rows that have a CTC target, bool `[views * B]`."""
     seconds: float
     """Audio in the batch, padding left out."""
     teaching: TeachingBatch | None = None
     """What a teacher says of it."""
+
+    @property
+    def views(self) -> int:
+        """How many copies of each spectrogram there are, masked differently: all first ones, then all second ones.
+
+        Only the CTC head is trained on the second ones: tokens, labels and teaching are of the B first ones.
+        """
+        return len(self.features) // len(self.tokens_BS)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its network inputs on `device`."""
@@ -239,7 +247,9 @@ class Collator:
         max_tokens: int,
         max_seconds: float = 30.0,
         train_language: bool = False,
+        views: int = 1,
     ) -> None:
+        self.views = views
         self.tokenizer, self.ctc_tokenizer = tokenizer, ctc_tokenizer
         self.n_mels, self.max_tokens, self.max_samples = n_mels, max_tokens, round(max_seconds * SAMPLE_RATE)
         self.train_language = train_language
@@ -259,7 +269,10 @@ class Collator:
         if not kept:
             return None
         features, lengths_B = log_mel(waves, n_mels=self.n_mels)
+        views = 1
         if self.augment is not None:
+            views = self.views
+            features, lengths_B = features.repeat(views, 1, 1), lengths_B.repeat(views)
             spec_augment(features, lengths_B.tolist(), self.augment, rng)
         inputs, labels, teachings = [], [], []
         for utterance in kept:
@@ -273,13 +286,14 @@ class Collator:
             teachings.append(_teaching(utterance, inputs[-1]))
         tokens_BS = torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=self.tokenizer.eot)
         prompts = [len(self.tokenizer.prompt(utterance.language)) for utterance in kept]
+        spoken = [torch.tensor(self.ctc_tokenizer.encode(u.text), dtype=torch.int64) for u in kept]
         return Batch(
             features=features,
             lengths_B=lengths_B,
             tokens_BS=tokens_BS,
             labels_BS=torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-            ctc_labels=[torch.tensor(self.ctc_tokenizer.encode(u.text), dtype=torch.int64) for u in kept],
-            ctc_rows=torch.tensor([u.trains_ctc and (bool(u.text) or not u.written) for u in kept]),
+            ctc_labels=spoken * views,
+            ctc_rows=torch.tensor([u.trains_ctc and (bool(u.text) or not u.written) for u in kept] * views),
             seconds=sum(len(wave) for wave in waves) / SAMPLE_RATE,
             teaching=stack(teachings, -(-features.shape[-1] // 2), tokens_BS.shape[1], prompts),
         )

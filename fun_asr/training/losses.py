@@ -5,16 +5,14 @@ Shapes: N tokens, K of them kept by the teacher, V vocabulary, R utterances, L e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fun_asr.layers.attention import length_mask
-from fun_asr.models.fun_asr.ctc import CTCHead
 from fun_asr.models.fun_asr.network import FunASR
+from fun_asr.training.ctc_losses import head_loss
 from fun_asr.training.data import IGNORED, Batch
 
 LEAST_REST = 1e-5
@@ -39,7 +37,7 @@ class Losses:
     """KL divergence from the teacher's next tokens."""
     total: Tensor
     encoded: Tensor
-    """`[B, L, D]`."""
+    """`[views * B, L, D]`."""
     encoded_lengths_B: Tensor
 
 
@@ -53,10 +51,14 @@ def joint_loss(
     z_weight: float = 0.0,
     frames_weight: float = 0.0,
     tokens_weight: float = 0.0,
+    intermediate_weight: float = 0.0,
+    consistency_weight: float = 0.0,
 ) -> Losses:
     """Decoder cross-entropy plus the weighted CTC, router and distillation losses, each a mean over its tokens."""
     encoded, lengths_B = model.encode(batch.features, batch.lengths_B)
-    mask = length_mask(lengths_B, encoded.shape[1])
+    # Further views of the same utterances train the CTC head alone.
+    memory, memory_lengths_B = encoded[: len(batch.tokens_BS)], lengths_B[: len(batch.tokens_BS)]
+    mask = model.decoder.memory_mask(memory_lengths_B, memory.shape[1])
     trained = batch.labels_BS != IGNORED
     teaching = batch.teaching
     taught = torch.zeros_like(trained) if teaching is None else teaching.positions_BS
@@ -64,9 +66,10 @@ def joint_loss(
     decoder = ctc = balance = z = frames = tokens = encoded.new_zeros((), dtype=torch.float32)
     if teaching is not None:
         rows = teaching.rows_B
-        frames = frames_loss(encoded[rows], lengths_B[rows], teaching.frames_RLD)
+        sound_R = model.decoder.sound_frames(memory_lengths_B)[rows]
+        frames = frames_loss(memory[rows, : teaching.frames_RLD.shape[1]], sound_R, teaching.frames_RLD)
     if bool(asked.any()):
-        hidden = model.decoder(batch.tokens_BS, encoded, mask, asked)
+        hidden = model.decoder(batch.tokens_BS, memory, mask, asked)
         observed = [router.losses for router in model.decoder.routers() if router.losses is not None]
         if observed:
             balance = torch.stack([losses.balance for losses in observed]).mean()
@@ -81,7 +84,15 @@ def joint_loss(
     if bool(batch.ctc_rows.any()):
         labels = [label for label, row in zip(batch.ctc_labels, batch.ctc_rows.tolist(), strict=True) if row]
         with torch.set_grad_enabled(torch.is_grad_enabled() and ctc_weight > 0):
-            ctc = ctc_loss(model.ctc, encoded[batch.ctc_rows], lengths_B[batch.ctc_rows], labels)
+            ctc = head_loss(
+                model.ctc,
+                encoded[batch.ctc_rows],
+                lengths_B[batch.ctc_rows],
+                labels,
+                intermediate_weight=intermediate_weight,
+                consistency_weight=consistency_weight,
+                views=batch.views,
+            )
     total = decoder + ctc_weight * ctc + balance_weight * balance + z_weight * z
     total = total + frames_weight * frames + tokens_weight * tokens
     return Losses(decoder, ctc, balance, z, frames, tokens, total, encoded, lengths_B)
@@ -105,22 +116,3 @@ def tokens_loss(logits_NV: Tensor, ids_NK: Tensor, log_probs_NK: Tensor) -> Tens
     own_rest_N = (1 - kept_NK.exp().sum(dim=1)).clamp(min=LEAST_REST)
     kept_N = (probs_NK * (log_probs_NK - kept_NK)).sum(dim=1)
     return (kept_N + rest_N * (rest_N.log() - own_rest_N.log())).mean()
-
-
-def ctc_loss(head: CTCHead, encoded: Tensor, lengths_B: Tensor, labels: Sequence[Tensor]) -> Tensor:
-    """CTC loss a token of encoder outputs `[B, L, D]` against one label vector an utterance.
-
-    Utterances with fewer frames than their labels need are left out.
-    """
-    log_probs, ctc_lengths_B = head(encoded, lengths_B)
-    targets = torch.cat(list(labels))
-    summed = F.ctc_loss(
-        log_probs.transpose(0, 1),
-        targets.to(log_probs.device),
-        ctc_lengths_B,
-        torch.tensor([len(label) for label in labels]),
-        blank=log_probs.shape[-1] - 1,
-        reduction="sum",
-        zero_infinity=True,
-    )
-    return summed / max(1, len(targets))

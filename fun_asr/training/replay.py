@@ -12,8 +12,9 @@ from torch import Tensor
 
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.models.fun_asr.ctc import CTCHead
+from fun_asr.training.ctc_losses import head_loss
 from fun_asr.training.data import Batch
-from fun_asr.training.losses import Losses, ctc_loss
+from fun_asr.training.losses import Losses
 
 MASK_FRAMES = 12
 
@@ -53,7 +54,7 @@ class EncodedReplay:
             for _ in range(x.shape[1] // ENCODER_FRAMES_PER_SECOND):
                 start = int(rng.integers(x.shape[1]))
                 row[start : start + int(rng.integers(MASK_FRAMES + 1))] = 0
-        return ctc_loss(head, x, lengths_B.to(device), labels)
+        return head_loss(head, x, lengths_B.to(device), labels)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything kept, as named tensors."""

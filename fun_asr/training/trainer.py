@@ -78,6 +78,7 @@ class Trainer:
             n_mels=encoder.n_mels,
             max_tokens=self.model.config.decoder.max_tokens,
             train_language=config.train_language,
+            views=2 if config.ctc_consistency_weight else 1,
         )
         self.collate = self.collate_dev.augmented(config.augment, noises, rooms)
         for name, parameter in self.model.named_parameters():
@@ -138,6 +139,8 @@ class Trainer:
                 z_weight=self.config.z_loss_weight,
                 frames_weight=self.config.distil.frames_weight,
                 tokens_weight=self.config.distil.tokens_weight,
+                intermediate_weight=self.config.ctc_intermediate_weight,
+                consistency_weight=self.config.ctc_consistency_weight,
             )
         self._update(losses.total)
         for router in self.model.decoder.routers():

@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.layers.decoder import TokenEmbedding
+from fun_asr.layers.moe import RoutedExperts
+from fun_asr.weights.int4 import quantize_int4
 from fun_asr.weights.int8 import quantize
-from fun_asr.weights.load import assign, replace_by_int8
+from fun_asr.weights.load import replace_by_int8
 from fun_asr.weights.packed import pack_linears
 from fun_asr.weights.precision import ComputeType, bfloat16_is_fast, resolve_compute_type
 from fun_asr.weights.sources import WeightSource
+from fun_asr.weights.weight_only import replace_stored
 
 __all__ = ["Recipe", "assemble", "check_shapes", "concatenated", "frame_compute_type"]
 
@@ -81,7 +84,7 @@ def assemble(
 ) -> None:
     """Fill a network that has only shapes.
 
-    Tensors are read one at a time straight to their places, so that at most one of them is held twice.
+    Tensors are read one at a time straight to their places, layer by layer: at most one layer is held twice.
 
     Arguments:
         network: as it computes, made inside `only_shapes`.
@@ -94,26 +97,41 @@ def assemble(
         CheckpointError: when a tensor is damaged.
         ConfigError: for a compute type that the device does not have.
     """
-    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    state: dict[str, Tensor] = {}
-    matrices: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, recipe in recipes.items():
-        kind = compute_type if isinstance(compute_type, ComputeType) else compute_type(name)
-        if kind is ComputeType.INT8 and device.type != "cpu":
-            raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {device}")
-        owner = network.get_submodule(name.rpartition(".")[0])
-        parts: Iterable[Tensor] = (source.read(part) for part in recipe.names)
-        if recipe.make is not concatenated:
-            parts = [recipe.make([part.float() for part in parts])]
-        if kind is ComputeType.INT8 and isinstance(owner, nn.Linear | TokenEmbedding) and name.endswith(".weight"):
-            matrices[name] = _joined_integers(parts)
-            state[name] = torch.empty(shapes[name], device="meta")
-        else:
-            state[name] = _joined(parts, shapes[name], kind.dtype, device)
-    assign(network, state, str(source.where))
-    replace_by_int8(network, matrices, torch.float32)
+    layers: dict[str, list[str]] = {}
+    for name in recipes:
+        layers.setdefault(name.rpartition(".")[0], []).append(name)
+    for path, names in layers.items():
+        layer = network.get_submodule(path)
+        shapes = {name: tensor.shape for name, tensor in layer.state_dict(prefix=f"{path}." if path else "").items()}
+        state: dict[str, Tensor] = {}
+        matrices: dict[str, tuple[Tensor, Tensor]] = {}
+        for name in names:
+            kind = compute_type if isinstance(compute_type, ComputeType) else compute_type(name)
+            if kind is ComputeType.INT8 and device.type != "cpu":
+                raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {device}")
+            integers = _integers_of(layer, name, kind)
+            if integers is None:
+                parts = _parts(source, recipes[name])
+                state[name.rpartition(".")[2]] = _joined(parts, shapes[name], kind.dtype, device)
+            else:
+                matrices[name] = _joined_integers(source, recipes[name], shapes[name], integers)
+        layer.load_state_dict(state, strict=False, assign=True)
+        replace_by_int8(
+            network, {name: pair for name, pair in matrices.items() if _is_int8(layer, pair)}, torch.float32
+        )
+        replace_stored(network, {name: pair for name, pair in matrices.items() if not _is_int8(layer, pair)})
+    missing = next((name for name, tensor in network.state_dict().items() if tensor.is_meta), None)
+    if missing is not None:
+        raise CheckpointError(f"{source.where}: nothing says what {missing} is")
     pack_linears(network)
     network.eval().requires_grad_(False)
+
+
+def _parts(source: WeightSource, recipe: Recipe) -> Iterable[Tensor]:
+    """Tensors that follow one another in a parameter."""
+    if recipe.make is concatenated:
+        return (source.read(part) for part in recipe.names)
+    return [recipe.make([source.read(part).float() for part in recipe.names])]
 
 
 def _joined(parts: Iterable[Tensor], shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -128,7 +146,39 @@ def _joined(parts: Iterable[Tensor], shape: torch.Size, dtype: torch.dtype, devi
     return joined
 
 
-def _joined_integers(parts: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
-    """int8 rows of the first, of the second, ..., and their scales."""
-    integers, scales = zip(*(quantize("", part.float()) for part in parts), strict=True)
-    return concatenated(list(integers)), concatenated(list(scales))
+_Quantise = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def _quantize_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
+    return quantize("", rows)
+
+
+def _integers_of(layer: nn.Module, name: str, kind: ComputeType) -> _Quantise | None:
+    """What makes integers and scales of a parameter's rows; None for what stays floating."""
+    is_matrix = isinstance(layer, nn.Linear | TokenEmbedding) and name.endswith(".weight")
+    if kind not in (ComputeType.INT8, ComputeType.INT4) or not (is_matrix or isinstance(layer, RoutedExperts)):
+        return None
+    # Rows of an embedding are looked up too: they stay int8.
+    if kind is ComputeType.INT4 and not isinstance(layer, TokenEmbedding):
+        return quantize_int4
+    return _quantize_int8
+
+
+def _joined_integers(
+    source: WeightSource, recipe: Recipe, shape: torch.Size, quantise: _Quantise
+) -> tuple[Tensor, Tensor]:
+    """Integers and scales of the rows of the first, of the second, ...; those that are stored stay as they are."""
+    pairs = []
+    for name in recipe.names if recipe.make is concatenated else ("",):
+        stored = source.read_integers(name) if name and quantise is _quantize_int8 else None
+        if stored is not None:
+            pairs.append((stored[0].flatten(1), stored[1].flatten(1)))
+            continue
+        part = source.read(name) if name else recipe.make([source.read(part).float() for part in recipe.names])
+        pairs.append(quantise(part.float().reshape(-1, shape[-1])))
+    rows, scales = (concatenated([pair[side] for pair in pairs]) for side in (0, 1))
+    return rows.view(*shape[:-1], -1), scales.view(*shape[:-1], -1)
+
+
+def _is_int8(layer: nn.Module, pair: tuple[Tensor, Tensor]) -> bool:
+    return pair[0].dtype is torch.int8 and not isinstance(layer, RoutedExperts)

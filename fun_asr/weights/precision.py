@@ -16,10 +16,12 @@ class ComputeType(StrEnum):
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
     INT8 = "int8"
+    INT4 = "int4"
+    """Of language models, on the CPU; all else is int8 then."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters that are no int8 matrices."""
+        """Of the parameters that are no matrices of integers."""
         return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.value, torch.float32)
 
 
@@ -58,11 +60,16 @@ def resolve_device(name: str) -> torch.device:
         raise ConfigError(f"device {name!r} is unknown or not available here; use auto, cpu or cuda") from None
 
 
-def resolve_compute_type(name: str, device: torch.device) -> ComputeType:
+def resolve_compute_type(name: str, device: torch.device, *, int4: bool = False) -> ComputeType:
     """The arithmetic of a name; "auto" is int8 on a CPU without AMX, else bfloat16 where the device multiplies it.
 
+    Arguments:
+        name: a user's.
+        device: where the network computes.
+        int4: whether the model has a language model, whose matrices can have 4 bits.
+
     Raises:
-        ConfigError: when the name is unknown, or the device does not have it.
+        ConfigError: when the name is unknown, or the device or the model does not have it.
     """
     if name == "auto":
         if device.type == "cpu" and not _has_amx():
@@ -73,6 +80,10 @@ def resolve_compute_type(name: str, device: torch.device) -> ComputeType:
     except ValueError:
         choices = ", ".join(kind.value for kind in ComputeType)
         raise ConfigError(f"compute type {name!r} is unknown; use auto, {choices}") from None
+    if kind is ComputeType.INT4 and not int4:
+        raise ConfigError("compute type int4 is for models with a language model; use int8")
+    if kind is ComputeType.INT4 and device.type != "cpu":
+        raise ConfigError(f"compute type int4 runs on the CPU only; use bfloat16 or float16 on {device}")
     if kind is ComputeType.FLOAT16 and device.type == "cpu":
         raise ConfigError("compute type float16 runs on a GPU only; use bfloat16 or float32 on the CPU")
     return kind

@@ -122,6 +122,23 @@ def test_bench_hotwords(run: Run, manifest: Path, noise: Path, tmp_path: Path) -
     assert rows[-1] == ["Noise and silence with the list: 0 words."]
 
 
+def test_bench_subtitles(run: Run, manifest: Path, tmp_path: Path) -> None:
+    cues = (
+        ("00:00:01,000 --> 00:00:03,000", "A sentence."),
+        ("00:00:03,500 --> 00:00:12,500", "none of twenty letters"),
+    )
+    srt = "".join(f"{number}\n{times}\n{text}\n\n" for number, (times, text) in enumerate(cues, start=1))
+    # Called with -c, its program, the model, threads, recording, language and the file to write.
+    peer = program(tmp_path / "peer", f"import sys\nopen(sys.argv[7], 'w').write({srt!r})\n")
+    options = ["--peer_python", peer, "--peer_model", tmp_path, "--minutes", 0.1, "--threads", 1]
+    rows = run("bench-subtitles", f"en={manifest}", *options)
+    ours, theirs = rows[2], rows[3]
+    assert (ours[0], theirs[0]) == ("en, Fun-ASR", "en, faster-whisper")
+    assert int(ours[1]) >= 2 and float(ours[6]) <= 7.0
+    assert ours[3:6] == ["100", "100", "0"]
+    assert (theirs[1], theirs[6], theirs[7], theirs[10]) == ("2", "9.00", "0", "22 x 1")
+
+
 def test_bench_guard(run: Run, manifest: Path, noise: Path) -> None:
     quiet, speech, invented = run("bench-guard", manifest, "--noise", noise, "--minutes", 0.1, "--threads", 1)
     assert quiet[0].endswith("key clicks: 0 words.")

@@ -60,7 +60,7 @@ def test_json_is_one_object_a_line(run, two) -> None:
     assert [entry["path"] for entry in objects] == sorted(map(str, two))
     assert [entry["duration"] for entry in objects] == [2.0, 1.0]
     keys = {"path", "duration", "language", "language_probability", "text", "spoken", "word_times", "cut", "segments"}
-    assert objects[0].keys() == keys | {"incomplete", "lost", "warnings", "model"}
+    assert objects[0].keys() == keys | {"incomplete", "lost", "warnings", "model", "chunks"}
     assert objects[0]["model"]["arithmetic"]["encoder"] in {"float32", "bfloat16", "int8"}
     assert objects[0]["language"] in {"en", "de", "zh"}
     assert objects[0]["segments"][0].keys() >= {"start", "end", "text"}

@@ -18,10 +18,17 @@ from fun_asr.models.fun_asr.config import CTCConfig
 
 
 class CTCHead(nn.Module):
-    """Encoder representations to CTC log-probabilities."""
+    """Encoder representations to CTC log-probabilities.
 
-    def __init__(self, config: CTCConfig, dim: int) -> None:
+    Arguments:
+        config: its sizes.
+        dim: the encoder's.
+        silence_frames: at the end of each utterance, which are not the head's.
+    """
+
+    def __init__(self, config: CTCConfig, dim: int, silence_frames: int = 0) -> None:
         super().__init__()
+        self.silence_frames = silence_frames
         hidden, kernel = config.hidden_dim, config.kernel
         self.stride = config.stride
         self.conv1 = nn.Conv1d(dim, hidden, kernel, stride=config.stride, padding=kernel // 2)
@@ -38,18 +45,39 @@ class CTCHead(nn.Module):
         self.vocabulary = nn.Linear(hidden, config.vocab_size)
 
     def forward(self, encoded: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities `[B, J, C]` float32, and the frame counts ceil(lengths_B / stride).
+        """Log-probabilities `[B, J, C]` float32, and the frame counts, ceil(sound / stride).
 
         Arguments:
             encoded: `[B, L, D]`, zero beyond each utterance's frames.
-            lengths_B: encoder frames of each utterance, int64 `[B]`.
+            lengths_B: encoder frames of each utterance, those of silence included, int64 `[B]`.
         """
+        x, lengths_B, mask = self._adapted(encoded, lengths_B)
+        for block in self.blocks:
+            x = block(x, mask)
+        return self._log_probs(x), lengths_B
+
+    def after_blocks(self, encoded: Tensor, lengths_B: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Log-probabilities after each block, or once where there is none, and frame counts: each as of `forward`."""
+        x, lengths_B, mask = self._adapted(encoded, lengths_B)
+        found = [] if self.blocks else [self._log_probs(x)]
+        for block in self.blocks:
+            x = block(x, mask)
+            found.append(self._log_probs(x))
+        return found, lengths_B
+
+    def _adapted(self, encoded: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The blocks' input `[B, J, hidden]`, frame counts and mask."""
+        if self.silence_frames:
+            lengths_B = lengths_B - self.silence_frames
+            encoded = encoded[:, : int(lengths_B.max())]
+            sound = length_mask(lengths_B, encoded.shape[1])
+            encoded = encoded if sound is None else encoded * sound[..., None]
         lengths_B = (lengths_B + self.stride - 1) // self.stride
         x = F.gelu(self.conv1(encoded.transpose(1, 2)))
         mask = length_mask(lengths_B, x.shape[-1])
         if mask is not None:
             x = x * mask[:, None]
-        x = F.gelu(self.conv2(x)).transpose(1, 2)
-        for block in self.blocks:
-            x = block(x, mask)
-        return self.vocabulary(self.norm(x)).float().log_softmax(dim=-1), lengths_B
+        return F.gelu(self.conv2(x)).transpose(1, 2), lengths_B, mask
+
+    def _log_probs(self, x: Tensor) -> Tensor:
+        return self.vocabulary(self.norm(x)).float().log_softmax(dim=-1)  # type: ignore[no-any-return]

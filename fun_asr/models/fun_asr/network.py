@@ -17,10 +17,10 @@ class FunASR(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config.encoder)
-        self.ctc = CTCHead(config.ctc, config.encoder.dim)
-        self.decoder = Decoder(config.decoder)
+        self.ctc = CTCHead(config.ctc, config.encoder.dim, config.encoder.silence_frames)
+        self.decoder = Decoder(config.decoder, self.encoder.silence)
 
     def encode(self, features: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-mel `[B, M, T]`, any dtype, and frame counts to `[B, ceil(T / 2), D]` and its frame counts."""
+        """Log-mel `[B, M, T]`, any dtype, and frame counts to representations and their frame counts, as `Encoder`."""
         encoded: tuple[Tensor, Tensor] = self.encoder(features.to(self.encoder.norm.weight.dtype), lengths_B)
         return encoded

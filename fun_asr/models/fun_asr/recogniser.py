@@ -31,7 +31,7 @@ from fun_asr.decoding.hotwords import Hotwords, HotwordTree
 from fun_asr.decoding.language_model import NGramModel
 from fun_asr.decoding.rescore import best_hypothesis
 from fun_asr.decoding.spoken_language import SpokenLanguage, spoken_languages
-from fun_asr.decoding.words import WrittenWord, time_words, written_words
+from fun_asr.decoding.words import AlignedWord, WrittenWord, time_words, written_words
 from fun_asr.drafts import Draft
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
@@ -39,6 +39,7 @@ from fun_asr.models.fun_asr.encoding import Encoded, FrontEnd, SegmentEncoder
 from fun_asr.models.fun_asr.load import load_network
 from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.models.protocol import RecognisedSegment
+from fun_asr.models.text_times import AlignmentHeads, EncodedSegments, TextTimes, later_heads, timed_words
 from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.punctuation import Punctuator
 from fun_asr.text.hotwords import Hotword
@@ -122,6 +123,8 @@ class FunASRRecogniser:
         self.encode = SegmentEncoder(network, device, front_end)
         """What runs the encoder and the CTC head over segments, at least one."""
         self._ctc_languages = network.config.ctc.languages
+        heads = network.config.alignment.heads or later_heads(network.config.decoder)
+        self._heads = AlignmentHeads(heads, network.config.alignment.lead)
         # Of the last call: a list of thousands takes a second to spell, and most callers have one list.
         self._known_hotwords: tuple[tuple[Hotword, ...], Hotwords] | None = None
 
@@ -328,6 +331,7 @@ class FunASRRecogniser:
             )
         else:
             looped = [cut_loops(hypothesis.tokens)[1] for hypothesis in hypotheses]
+        timed = self._timed_by_attention(encoded, hypotheses, prompts, spoken, options)
         return [
             Draft(
                 written_words(self._tokenizer, found.tokens, found.log_probs),
@@ -336,9 +340,33 @@ class FunASRRecogniser:
                 language_probability=known.probability,
                 language_evidence=known.evidence,
                 looped=had_loop,
+                timed=timed.get(b),
             )
-            for found, known, had_loop in zip(hypotheses, spoken, looped, strict=True)
+            for b, (found, known, had_loop) in enumerate(zip(hypotheses, spoken, looped, strict=True))
         ]
+
+    def _timed_by_attention(
+        self,
+        encoded: Encoded,
+        hypotheses: Sequence[Hypothesis],
+        prompts: TaskPrompts,
+        spoken: Sequence[SpokenLanguage],
+        options: TranscriptionOptions,
+    ) -> dict[int, list[AlignedWord]]:
+        """The words, in time, of the segments whose language CTC does not know."""
+        codes = [known.code for known in spoken]
+        wanted = [b for b, found in enumerate(hypotheses) if found.tokens and codes[b] not in self._ctc_languages]
+        if not wanted or not options.word_times:
+            return {}
+        samples = [segment.samples for segment in encoded.segments]
+        segments = EncodedSegments(encoded.encoded, [len(wave) for wave in samples], encoded.lengths_B)
+        times = TextTimes(self.network.decoder, self._tokenizer, segments, self._heads, prompts, codes)
+        starts = times.of(wanted, [hypotheses[b].tokens for b in wanted])
+        written_in = ["en" if options.task == "translate" else code for code in codes]
+        return {
+            b: timed_words(self._tokenizer, hypotheses[b], first, samples[b], written_in[b])
+            for b, first in zip(wanted, starts, strict=True)
+        }
 
     def _decode(
         self,

@@ -152,11 +152,11 @@ class ForcedAligner:
         assert self.network.score is not None
         labels = self.network.score(hidden_ND[marks]).float().argmax(dim=-1).tolist()
         found, first = [], 0
-        step = self.network.config.label_seconds * SAMPLE_RATE
+        step = self.network.config.label_seconds * 1000
         for wave, row in zip(waves, units, strict=True):
-            places = monotone(labels[first : first + 2 * len(row)])
+            milliseconds = monotone([round(label * step) for label in labels[first : first + 2 * len(row)]])
             first += 2 * len(row)
-            samples = [min(round(place * step), len(wave)) for place in places]
+            samples = [min(place * SAMPLE_RATE // 1000, len(wave)) for place in milliseconds]
             found.append(list(zip(samples[::2], samples[1::2], strict=True)))
         return found
 

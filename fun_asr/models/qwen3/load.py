@@ -50,7 +50,8 @@ def load_network(folder: Path, device: torch.device, compute_type: ComputeType) 
     check_shapes(source, published_shapes(config, names), unused(config, names, source.shapes))
     with only_shapes():
         network = Qwen3(config)
-    frames = compute_type
+    # int4 is asked for where memory is short.
+    frames = ComputeType.INT8 if compute_type is ComputeType.INT4 else compute_type
     if compute_type is ComputeType.INT8 and bfloat16_is_fast(device):
         frames = ComputeType.BFLOAT16
     assemble(

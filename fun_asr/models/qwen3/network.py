@@ -129,8 +129,10 @@ class AudioEncoder(nn.Module):
             rows.append(self.conv_out(part.permute(0, 3, 1, 2).flatten(2)))  # [C, positions, c * bands]
         x = torch.cat(rows)
         x = x + self._positions.to(x.device, x.dtype)
-        places = torch.arange(x.shape[1], device=x.device) < torch.tensor(kept, device=x.device)[:, None]
-        return x[places]
+        if all(count == x.shape[1] for count in kept):
+            return x.flatten(0, 1)
+        places = [chunk * x.shape[1] + place for chunk, count in enumerate(kept) for place in range(count)]
+        return x.flatten(0, 1).index_select(0, torch.tensor(places, device=x.device))
 
     def _windows(self, lengths: Sequence[int], device: torch.device) -> list[Tensor]:
         """The packed positions of each window of attention, those of one length together."""

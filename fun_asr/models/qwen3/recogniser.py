@@ -26,20 +26,22 @@ from fun_asr.decoding.spoken_language import SpokenLanguage, likeliest_language
 from fun_asr.decoding.words import AlignedWord, written_words
 from fun_asr.drafts import Draft
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.layers.causal_lm import CausalLM, CausalLMConfig
+from fun_asr.models.cost import Cost, count_cost
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.models.qwen3.aligner import ALIGNED_LANGUAGES, ForcedAligner, load_aligner, word_units
 from fun_asr.models.qwen3.features import clip_log_mel
-from fun_asr.models.qwen3.load import load_network
+from fun_asr.models.qwen3.load import load_network, read_config
 from fun_asr.models.qwen3.network import Qwen3
 from fun_asr.models.qwen3.prompts import AsrPrompts, OmniPrompts, Prompt, Prompts
 from fun_asr.models.qwen_tokenizer import QwenTokenizer
 from fun_asr.models.runs import encoder_runs
 from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.transcript import ModelInfo, Word
-from fun_asr.weights.load import describe_network
+from fun_asr.weights.load import describe_network, only_shapes
 from fun_asr.weights.precision import resolve_compute_type, resolve_device
 
-__all__ = ["Qwen3Recogniser", "is_own", "load"]
+__all__ = ["Qwen3Recogniser", "describe", "is_own", "load"]
 
 FAMILY = "qwen3"
 SEGMENT_SECONDS = 30.0
@@ -64,12 +66,52 @@ def load(options: ModelOptions) -> Qwen3Recogniser:
     """
     assert options.directory is not None
     folder, device = Path(options.directory), resolve_device(options.device)
-    compute_type = resolve_compute_type(options.compute_type, device)
+    compute_type = resolve_compute_type(options.compute_type, device, int4=True)
     network = load_network(folder, device, compute_type)
     if network.score is not None:
         raise CheckpointError(f"{folder}: is a forced aligner, which writes no text; give it as the aligner")
     aligner = None if options.aligner is None else load_aligner(Path(options.aligner), device, compute_type)
     return Qwen3Recogniser(network, QwenTokenizer(folder), device, aligner)
+
+
+def describe(path: Path, tokens_per_second: float) -> Cost:
+    """What a published model costs.
+
+    Arguments:
+        path: what `load` takes.
+        tokens_per_second: that the language model reads and writes of text.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged.
+    """
+    config = read_config(path)
+    with only_shapes():
+        network, counted = Qwen3(config), CausalLM(_dense(config.text))
+    for module in (network, counted):
+        module.to("meta")
+    clip = torch.empty(config.audio.n_mels, round(100 * SEGMENT_SECONDS), device="meta")
+    audio = network.encoder.count(clip.shape[1])
+    text = max(1, round(tokens_per_second * SEGMENT_SECONDS))
+    prefix = torch.empty(audio + text, config.text.dim, device="meta")
+    return count_cost(
+        network,
+        FAMILY,
+        {
+            "encoder": lambda: network.encoder([clip]),
+            # Of a text that is written token by token the products are those of one that is read.
+            "language_model": lambda: counted.logits(counted(prefix, [audio + text])[-text:]),
+        },
+        segment_seconds=SEGMENT_SECONDS,
+        tokens_per_second=tokens_per_second,
+    )
+
+
+def _dense(config: CausalLMConfig) -> CausalLMConfig:
+    """A model without experts in which a token passes as many multiplications, but for the routers'."""
+    sparse = sum(config.has_experts(layer) for layer in range(config.num_layers))
+    chosen = sparse * config.num_experts_per_token * config.expert_dim
+    ffn_dim = (chosen + (config.num_layers - sparse) * config.ffn_dim) // config.num_layers
+    return replace(config, num_experts=0, dense_layers=(), ffn_dim=max(1, ffn_dim))
 
 
 class Qwen3Recogniser:

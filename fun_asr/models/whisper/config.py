@@ -97,12 +97,6 @@ class WhisperConfig:
             max_tokens=self.max_tokens,
         )
 
-    @property
-    def later_heads(self) -> tuple[tuple[int, int], ...]:
-        """Layer and head of all cross-attention in the later half of the decoder."""
-        layers = range(self.decoder_layers // 2, self.decoder_layers)
-        return tuple((layer, head) for layer in layers for head in range(self.decoder_heads))
-
 
 # Our names for the keys of transformers' config.json and of the dims in OpenAI's files.
 _TRANSFORMERS = {

@@ -21,7 +21,7 @@ from tests.models.conformer.conftest import Published
 from tests.models.reference import clips, segments
 
 RAW = TranscriptionOptions(itn=False, punctuation=False)
-FUZZED = int(os.environ.get("FUN_ASR_FUZZ", "150"))
+FUZZED = int(os.environ.get("FUZZ_CASES", "150"))
 
 
 def options(path: Path) -> ModelOptions:

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import Qwen3ASRConfig, Qwen3ASRForConditionalGeneration
 from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeThinkerConfig
 from transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe import Qwen3OmniMoeThinkerForConditionalGeneration
 
-from fun_asr.models.qwen3.aligner import load_aligner, word_units
+from fun_asr.models.qwen3.aligner import load_aligner, monotone, word_units
 from fun_asr.models.qwen3.config import from_published
 from fun_asr.models.qwen3.prompts import ASR_LANGUAGES
 from fun_asr.models.qwen3.recogniser import Qwen3Recogniser, load
@@ -34,7 +35,8 @@ def recogniser_of(directory: Path) -> Qwen3Recogniser:
 
 
 def waves() -> list[Any]:
-    found = clips()[:4]
+    """Of 2 to 3 s, and one that is shorter than the shortest that is read as it is."""
+    found = [clip[: 32_000 + 7777 * i] for i, clip in enumerate(clips()[:3])]
     return [*found, found[0][:3000]]
 
 
@@ -76,12 +78,14 @@ def test_texts_in_a_given_language_are_those_of_transformers(asr: Published, tmp
     stop = [asr.tokens(name)[0] for name in ("<|im_end|>", "<|endoftext|>")]
     prompt = ASR_PROMPT.format(context="About the sea.\nAhab, Pequod", said="language German<asr_text>")
     together = ours.recognise(segments(waves()), ["de"] * len(waves()), options)
+    longest, tokens = 0, set[int]()
     for wave, batched in zip(waves(), together, strict=True):
         theirs = asr.written(wave, prompt, limit(wave), stop)
-        assert len(theirs) >= min(COUNT, limit(wave)) and len(set(theirs)) > 10
+        longest, tokens = max(longest, len(theirs)), tokens | set(theirs)
         (alone,) = ours.recognise(segments([wave]), ["de"], options)
         assert alone.spoken == batched.spoken == plain(asr.tokenizer.decode(theirs, skip_special_tokens=True))
         assert (batched.language, batched.language_probability) == ("de", None)
+    assert longest >= COUNT and len(tokens) > 10
 
 
 def test_what_a_user_writes_in_a_prompt_is_text_whatever_it_looks_like(asr: Published) -> None:
@@ -159,6 +163,7 @@ def test_the_aligner_finds_the_times_that_transformers_finds(
     assert [unit for word in text.split() for unit in word_units(word)] == words
     folders = [aligner.directory, as_qwen_writes(aligner, tmp_path / "qwen")]
     (mark,) = aligner.tokens("<timestamp>")
+    seen: set[int] = set()
     for folder in folders:
         ours = load_aligner(folder, torch.device("cpu"), ComputeType.FLOAT32)
         found = ours.times(waves(), [words] * len(waves()))
@@ -167,10 +172,23 @@ def test_the_aligner_finds_the_times_that_transformers_finds(
             inputs = aligner.inputs(wave, prompt)
             with torch.no_grad():
                 labels = aligner.model(**inputs).logits[0].argmax(dim=-1)[inputs["input_ids"][0] == mark]
-            assert len(set(labels.tolist())) > 3
+            seen |= set(labels.tolist())
             fixed = _fix_timestamps((labels.float() * 80).numpy())
             expected = [min(round(ms * 16), len(wave)) for ms in fixed]
-            assert [place for pair in times for place in pair] == pytest.approx(expected, abs=16 * 80 // 2)
+            assert [place for pair in times for place in pair] == expected
+    assert len(seen) > 3
+
+
+def test_places_in_no_order_are_mended_as_transformers_mends_them() -> None:
+    from transformers.models.qwen3_asr.processing_qwen3_asr import _fix_timestamps
+
+    generator = np.random.default_rng(5)
+    for length in [*range(1, 30), 60]:
+        for most in (3, 20, 400):
+            places = 80 * generator.integers(0, most, length)
+            if length % 3:
+                places = np.sort(places) + 80 * generator.integers(-2, 3, length)
+            assert monotone(places.tolist()) == _fix_timestamps(places)
 
 
 def test_an_aligner_gives_words_times_within_their_segment(asr: Published, aligner: Published) -> None:
@@ -199,23 +217,25 @@ def test_the_thinker_writes_what_transformers_writes(omni: Published, tmp_path: 
     ours = recogniser_of(directory)
     stop = [omni.tokens(name)[0] for name in ("<|im_end|>", "<|endoftext|>")]
     assert not ours.detects_languages
-    for language, task, asked in (
-        ("en", "transcribe", "Transcribe the English audio into text."),
-        (None, "transcribe", "Transcribe the audio into text."),
-        ("fr", "translate", "Listen to the provided French speech and produce a translation in English text."),
+    clip = waves()[:3]
+    for language, task, asked, compared in (
+        ("en", "transcribe", "Transcribe the English audio into text.", clip if layout == "transformers" else clip[:1]),
+        (None, "transcribe", "Transcribe the audio into text.", clip[:1]),
+        ("fr", "translate", "Listen to the provided French speech and produce a translation in English text.", []),
     ):
         options = TranscriptionOptions(itn=False, beam_size=1, guard=False, task=task)  # type: ignore[arg-type]
         prompt = (
             f"<|im_start|>user\n<|audio_start|><|audio_pad|><|audio_end|>{asked}<|im_end|>\n<|im_start|>assistant\n"
         )
-        clip = waves()[:3]
         together = ours.recognise(segments(clip), [language] * len(clip), options)
-        for wave, batched in zip(clip, together, strict=True):
+        assert [segment.language for segment in together] == [language] * 3
+        for wave, batched in zip(compared, together, strict=False):
             theirs = omni.written(wave, prompt, limit(wave) + 2, stop)
             assert len(theirs) >= COUNT and len(set(theirs)) > 10
             (alone,) = ours.recognise(segments([wave]), [language], options)
             assert alone.spoken == batched.spoken == plain(omni.tokenizer.decode(theirs, skip_special_tokens=True))
-            assert batched.language == language
+        (told,) = ours._prefixes(segments(clip[:1]), [language], options)
+        assert len(told) == omni.inputs(clip[0], prompt)["input_ids"].shape[1]
 
 
 def test_published_sizes_have_the_names_and_shapes_of_transformers() -> None:

@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fun_asr.errors import FunASRError
 
-__all__ = ["Cut", "Lost", "ModelInfo", "Result", "Segment", "Transcript", "TranscriptionFailure", "Word"]
+if TYPE_CHECKING:
+    from fun_asr.transcript.cues import SubtitleOptions
+
+__all__ = [
+    "WRITTEN_WITHOUT_SPACES",
+    "Cut",
+    "Lost",
+    "ModelInfo",
+    "Result",
+    "Segment",
+    "Transcript",
+    "TranscriptionFailure",
+    "Word",
+]
 
 WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
 """Codes of the languages that put no space between words or sentences."""
+
+REPR_CHARACTERS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,11 +75,13 @@ class Segment:
     """Number of the channel, from 1, where each was transcribed by itself."""
     track: int | None = None
     """Number of the audio track, from 1, where all were transcribed."""
+    pauses: tuple[tuple[float, float], ...] = ()
+    """Start and end, in seconds of the recording, of stretches in which nobody speaks; none where it is not known."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """What else the model says of it: SenseVoice an "emotion" and an "event", such as music or laughter."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields under their own names, for JSON; times are rounded to milliseconds."""
+        """The fields under their own names, without the pauses, for JSON; times are rounded to milliseconds."""
         return {
             "start": round(self.start, 3),
             "end": round(self.end, 3),
@@ -139,9 +156,9 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Transcript:
-    """The transcript of a recording; its segments follow each other without a gap and cover the recording.
+    """The transcript of a recording.
 
-    Where every channel or audio track was transcribed by itself, each has such segments, interleaved in time.
+    Where every channel or audio track was transcribed by itself, segments and chunks of all are interleaved in time.
     """
 
     path: str | None
@@ -153,6 +170,10 @@ class Transcript:
     language_probability: float | None
     """In [0, 1]; None where the language was given or not detected."""
     segments: tuple[Segment, ...]
+    """Sentences, and their parts where there is a pause of more than a second within; none without text."""
+    chunks: tuple[Segment, ...] = ()
+    """The blocks of at most 30 s that were recognised one by one, with and without text; they follow each other without
+    a gap and cover the recording. Empty where a transcript was made of segments alone."""
     word_times: bool = False
     """Whether the segments have words with times: they do in English, where they were asked for."""
     cut: Cut = Cut()
@@ -171,22 +192,20 @@ class Transcript:
     @property
     def voices(self) -> dict[str | None, tuple[Segment, ...]]:
         """The segments of each channel and track by its name; all under None where nothing was kept apart."""
-        found: dict[str | None, list[Segment]] = {}
+        found: dict[str | None, list[Segment]] = {_voice(chunk): [] for chunk in self.chunks}
         for segment in self.segments:
-            parts = [("Track", segment.track), ("Channel", segment.channel)]
-            name = ", ".join(f"{kind} {number}" for kind, number in parts if number is not None)
-            found.setdefault(name or None, []).append(segment)
+            found.setdefault(_voice(segment), []).append(segment)
         return {name: tuple(segments) for name, segments in sorted(found.items(), key=lambda item: item[0] or "")}
 
     @property
     def text(self) -> str:
-        """The segments' texts, joined by a space in the languages that write spaces."""
-        return self._joined([(segment.text, segment.language) for segment in self.segments])
+        """All that was said, on one line; segments are joined by a space in the languages that write spaces."""
+        return self._joined([(segment.text, segment.language) for segment in self.chunks or self.segments])
 
     @property
     def spoken(self) -> str:
-        """The segments' spoken forms, joined likewise."""
-        return self._joined([(segment.spoken, segment.language) for segment in self.segments])
+        """The spoken forms, joined likewise."""
+        return self._joined([(segment.spoken, segment.language) for segment in self.chunks or self.segments])
 
     @staticmethod
     def _joined(parts: list[tuple[str, str | None]]) -> str:
@@ -215,7 +234,42 @@ class Transcript:
             "warnings": list(self.warnings),
             "model": None if self.model is None else self.model.to_dict(),
             "segments": [segment.to_dict() for segment in self.segments],
+            "chunks": [_without_words(chunk.to_dict()) for chunk in self.chunks],
         }
+
+    def to_srt(self, options: SubtitleOptions | None = None) -> str:
+        """Subtitles as SubRip.
+
+        Arguments:
+            options: how they are cut; None is `SubtitleOptions()`.
+        """
+        from fun_asr.transcript.cues import SubtitleOptions
+        from fun_asr.transcript.subtitles import SubRip
+
+        return SubRip().render(self, options or SubtitleOptions())
+
+    def to_vtt(self, options: SubtitleOptions | None = None) -> str:
+        """Subtitles as WebVTT.
+
+        Arguments:
+            options: as for `to_srt`.
+        """
+        from fun_asr.transcript.cues import SubtitleOptions
+        from fun_asr.transcript.subtitles import WebVTT
+
+        return WebVTT().render(self, options or SubtitleOptions())
+
+    def __repr__(self) -> str:
+        text = self.text
+        beginning = text if len(text) <= REPR_CHARACTERS else text[: REPR_CHARACTERS - 1] + "…"
+        count = f"{len(self.segments)} segment{'' if len(self.segments) == 1 else 's'}"
+        return f"<Transcript of {self.path!r}: {self.duration:.1f} s, {self.language}, {count}, {beginning!r}>"
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        from fun_asr.transcript.notebook import as_html
+
+        return as_html(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +283,15 @@ class TranscriptionFailure:
 
 Result = Transcript | TranscriptionFailure
 """What comes of a recording."""
+
+
+def _voice(segment: Segment) -> str | None:
+    parts = [("Track", segment.track), ("Channel", segment.channel)]
+    return ", ".join(f"{kind} {number}" for kind, number in parts if number is not None) or None
+
+
+def _without_words(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "words"}
 
 
 def _rounded(value: float | None) -> float | None:

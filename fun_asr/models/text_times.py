@@ -1,4 +1,4 @@
-"""When Whisper's words were said, by its cross-attention, and whether what is written twice was said twice.
+"""When a text's words were said, by the decoder's cross-attention, and whether what is written twice was said twice.
 
 Shapes: B segments, L encoder frames (20 ms), D width, N tokens of a text.
 """
@@ -18,32 +18,53 @@ from fun_asr.decoding.attention_times import attention_weights, token_frames, wi
 from fun_asr.decoding.generate import Hypothesis
 from fun_asr.decoding.guard import repeated_end, said_once
 from fun_asr.decoding.words import AlignedWord
-from fun_asr.layers.decoder import Decoder
+from fun_asr.layers.decoder import Decoder, DecoderConfig
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
-from fun_asr.models.whisper.tokenizer import WhisperTokenizer
-from fun_asr.text.tokenizer import TaskPrompts
+from fun_asr.text.tokenizer import TaskPrompts, Tokenizer
+from fun_asr.transcript import WRITTEN_WITHOUT_SPACES
 
-__all__ = ["Encoded", "TextTimes", "timed_words", "unrepeated"]
+__all__ = ["AlignmentHeads", "EncodedSegments", "TextTimes", "later_heads", "timed_words", "unrepeated"]
 
 FRAME = SAMPLE_RATE // ENCODER_FRAMES_PER_SECOND  # samples
-LEAD = 3  # frames that attention is ahead of the sound: by 214 words of 14 development clips, beside CTC's times
 SEGMENTS_AT_ONCE = 8  # whose attention is held: a megabyte a head and segment of 170 tokens
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Segments after the encoder, all padded to the model's window."""
+class AlignmentHeads:
+    """Heads of the cross-attention that look at each token where it is said."""
+
+    heads: tuple[tuple[int, int], ...]
+    """Layer and head of each, at least one."""
+    lead: int
+    """Frames that they are ahead of the sound; negative where they are behind."""
+
+
+def later_heads(config: DecoderConfig) -> tuple[tuple[int, int], ...]:
+    """Layer and head of all cross-attention in the later half of a decoder: what is taken where none are published."""
+    layers = range(config.num_layers // 2, config.num_layers)
+    return tuple((layer, head) for layer in layers for head in range(config.num_heads))
+
+
+@dataclass(frozen=True)
+class EncodedSegments:
+    """Segments after the encoder."""
 
     encoded: Tensor
     """`[B, L, D]`."""
     samples: Sequence[int]
     """Of each segment, without padding."""
+    lengths_B: Tensor | None = None
+    """Valid frames of each, int64; None where the padding was heard too, as Whisper hears it."""
 
     def rows(self, places: Sequence[int]) -> Tensor:
         """The segments in `places`."""
         if len(places) == len(self.encoded):
             return self.encoded
         return self.encoded[torch.tensor(places, device=self.encoded.device)]
+
+    def lengths(self, places: Sequence[int]) -> Tensor | None:
+        """Valid frames of the segments in `places`; None where all are."""
+        return None if self.lengths_B is None else self.lengths_B[torch.tensor(places, device=self.encoded.device)]
 
 
 class TextTimes:
@@ -52,7 +73,7 @@ class TextTimes:
     Arguments:
         decoder, tokenizer: the model's.
         encoded: the segments.
-        heads: layer and head of the attention that follows the words.
+        heads: the attention that follows the words.
         prompts: what the texts start with.
         languages: of each segment.
     """
@@ -60,9 +81,9 @@ class TextTimes:
     def __init__(
         self,
         decoder: Decoder,
-        tokenizer: WhisperTokenizer,
-        encoded: Encoded,
-        heads: Sequence[tuple[int, int]],
+        tokenizer: Tokenizer,
+        encoded: EncodedSegments,
+        heads: AlignmentHeads,
         prompts: TaskPrompts,
         languages: Sequence[str],
     ) -> None:
@@ -74,7 +95,7 @@ class TextTimes:
         self._languages = languages
 
     def of(self, places: Sequence[int], texts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """First frames of the tokens of a text for each segment in `places`, and of what follows its last token."""
+        """For each segment in `places`, the first frames of a text's tokens and of what follows its last token."""
         found: list[list[int]] = []
         for start in range(0, len(places), SEGMENTS_AT_ONCE):
             part = slice(start, start + SEGMENTS_AT_ONCE)
@@ -91,42 +112,58 @@ class TextTimes:
         rows = [
             [*prompt, *text, *[eot] * (longest - len(text) + 1)] for prompt, text in zip(prompts, texts, strict=True)
         ]
-        encoded = self._encoded.rows(places)
+        encoded, lengths_B = self._encoded.rows(places), self._encoded.lengths(places)
         weights = attention_weights(
-            self._decoder, torch.tensor(rows, device=encoded.device), encoded, None, self._heads
+            self._decoder,
+            torch.tensor(rows, device=encoded.device),
+            encoded,
+            None if lengths_B is None else self._decoder.memory_mask(lengths_B, encoded.shape[1]),
+            self._heads.heads,
         )
         return [
-            token_frames(row, len(prompt), len(text), -(-self._encoded.samples[place] // FRAME)).tolist()
+            (
+                token_frames(row, len(prompt), len(text), -(-self._encoded.samples[place] // FRAME)) + self._heads.lead
+            ).tolist()
             for row, prompt, text, place in zip(weights, prompts, texts, places, strict=True)
         ]
 
 
 def timed_words(
-    tokenizer: WhisperTokenizer, found: Hypothesis, starts: Sequence[int], samples: npt.NDArray[np.float32]
+    tokenizer: Tokenizer,
+    found: Hypothesis,
+    starts: Sequence[int],
+    samples: npt.NDArray[np.float32],
+    language: str | None = None,
 ) -> list[AlignedWord]:
     """The words of a text, as `written_words` gives them, with their places in a segment.
+
+    In a language without spaces they are characters, those that share a token in equal parts of its time.
 
     Arguments:
         tokenizer: the model's.
         found: the text.
         starts: first frame of each token and of what follows the last.
         samples: of the segment, float32 `[samples]`.
+        language: code of the text's.
     """
+    spaced = language not in WRITTEN_WITHOUT_SPACES
     texts: list[tuple[str, tuple[float, ...]]] = []
     edges: list[int] = []
     end = 0
-    for part in tokenizer.split_words(found.tokens):
-        pieces = tokenizer.decode(found.tokens[part]).split()
+    split = tokenizer.split_words if spaced else tokenizer.split_characters
+    for part in split(found.tokens):
+        text = tokenizer.decode(found.tokens[part])
+        pieces = text.split() if spaced else [character for character in text if not character.isspace()]
         # Tokens that did not fit the decoder have no places: they follow the last that has one.
         first, end = (
-            min((starts[min(at, len(starts) - 1)] + LEAD) * FRAME, len(samples)) for at in (part.start, part.stop)
+            min(max(0, starts[min(at, len(starts) - 1)]) * FRAME, len(samples)) for at in (part.start, part.stop)
         )
         edges += np.linspace(first, end, len(pieces) + 1).astype(int).tolist()[:-1]
         texts += [(text, tuple(found.log_probs[part])) for text in pieces]
     if not texts:
         return []
     spans = without_pauses([*edges, end], samples)
-    return [AlignedWord(text, *span, log_probs, ()) for (text, log_probs), span in zip(texts, spans, strict=True)]
+    return [AlignedWord(text, *span, log_probs, None) for (text, log_probs), span in zip(texts, spans, strict=True)]
 
 
 def unrepeated(hypotheses: Sequence[Hypothesis], times: TextTimes) -> list[int | None]:
@@ -150,7 +187,7 @@ def unrepeated(hypotheses: Sequence[Hypothesis], times: TextTimes) -> list[int |
     return kept
 
 
-def _compared(tokenizer: WhisperTokenizer, token: int) -> bytes:
+def _compared(tokenizer: Tokenizer, token: int) -> bytes:
     """A token's letters and digits without case; empty for punctuation alone."""
     text = tokenizer.token_bytes[token]
     try:
