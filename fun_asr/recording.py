@@ -48,6 +48,7 @@ class _Finished:
             spoken=self.found.spoken,
             channel=self.channel,
             track=self.track,
+            tags=self.found.tags,
             pauses=tuple((start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in self.pauses),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from fun_asr.audio.prefetch import AudioSegment
@@ -37,6 +37,8 @@ class RecognisedSegment:
     """Whether the decoder got caught in a loop."""
     cut_words: int = 0
     """Words left out because CTC does not hear them."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What else the model says of it, such as the speaker's emotion, by the name of the question."""
 
 
 class SegmentRecogniser(Protocol):

@@ -54,6 +54,8 @@ FAMILIES = (
     Family("conformer", ("parakeet_ctc", "parakeet_tdt", "parakeet_rnnt")),
     Family("granite", ("granite_speech5_ctc",)),
     Family("qwen3", ("qwen3_asr", "qwen3_omni_moe", "qwen3_omni_moe_thinker"), takes_aligner=True),
+    Family("sense_voice"),
+    Family("fun_asr_nano", ("fun_asr_nano",)),
 )
 BUNDLED_FAMILY = FAMILIES[0].name
 

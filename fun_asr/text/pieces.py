@@ -31,7 +31,9 @@ class Pieces:
 
     def __init__(self, pieces: Sequence[str | None], encode: _Encode, decode: _Decode) -> None:
         self._pieces = pieces
-        self._encode, self._decode = encode, decode
+        self._decode = decode
+        self.encoded = encode
+        """Text to tokens, unknown ones too."""
         self._letters: dict[str, bool] = {}
         self.word_starts = frozenset(
             number for number, piece in enumerate(pieces) if piece is not None and piece.startswith(SPACES)
@@ -46,13 +48,17 @@ class Pieces:
         """Whether it can write sentences, not bare lower-case words alone."""
         return any(piece is not None and piece != piece.lower() for piece in self._pieces)
 
+    def piece(self, number: int) -> str | None:
+        """The text of a piece; None for a special token."""
+        return self._pieces[number]
+
     def find(self, piece: str) -> int | None:
         """The number of a piece; None where there is none."""
         return next((number for number, known in enumerate(self._pieces) if known == piece), None)
 
     def encode(self, text: str) -> list[int] | None:
         """The tokens of a text; None where it has a letter that no piece has."""
-        tokens = self._encode(text)
+        tokens = self.encoded(text)
         return None if any(self._pieces[token] is None for token in tokens) else tokens
 
     def lacking(self, text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fun_asr.errors import FunASRError
@@ -23,7 +23,7 @@ __all__ = [
     "Word",
 ]
 
-WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "zh"})
+WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
 """Codes of the languages that put no space between words or sentences."""
 
 REPR_CHARACTERS = 60
@@ -77,6 +77,8 @@ class Segment:
     """Number of the audio track, from 1, where all were transcribed."""
     pauses: tuple[tuple[float, float], ...] = ()
     """Start and end, in seconds of the recording, of stretches in which nobody speaks; none where it is not known."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What else the model says of it: SenseVoice an "emotion" and an "event", such as music or laughter."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields under their own names, without the pauses, for JSON; times are rounded to milliseconds."""
@@ -90,6 +92,7 @@ class Segment:
             "language": self.language,
             "language_probability": _rounded(self.language_probability),
             "score": _rounded(self.score),
+            "tags": dict(self.tags),
             "words": [word.to_dict() for word in self.words],
         }
 
@@ -137,6 +140,8 @@ class ModelInfo:
     """Of each part of the network: "float32", "bfloat16" or "int8"; several where they differ within it."""
     kernels: Mapping[str, str]
     """By task, what multiplies matrices, or what is used because that does not work here."""
+    notes: tuple[str, ...] = ()
+    """What these weights cannot do that others of the family can."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields under their own names, for JSON."""
@@ -145,6 +150,7 @@ class ModelInfo:
             "device": self.device,
             "arithmetic": dict(self.arithmetic),
             "kernels": dict(self.kernels),
+            "notes": list(self.notes),
         }
 
 

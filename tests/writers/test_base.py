@@ -62,6 +62,7 @@ def test_json_holds_text_language_and_segments(tmp_path: Path) -> None:
                 "language": "en",
                 "language_probability": 0.5,
                 "score": -0.25,
+                "tags": {},
                 "words": [],
             }
         ],
