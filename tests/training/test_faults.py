@@ -14,9 +14,8 @@ from fun_asr.cli import main
 from tests.models.conformer.conftest import publish
 from tests.training.runs import WORDS, make_corpus, read_rows, trainer_of, write_config, write_manifest
 
-SECONDS = 10
-at_once = pytest.mark.timeout(SECONDS, func_only=True)
-pytestmark = at_once
+pytestmark = pytest.mark.timeout(10, func_only=True)
+trains = pytest.mark.timeout(300, func_only=True)  # a whole run, not a refusal alone
 
 
 @pytest.fixture
@@ -61,6 +60,7 @@ def test_half_of_the_paths_are_wrong(corpus: Path, tiny_model_dir: Path) -> None
     assert "3 of 6 utterances cannot be trained on, more than 10 % (most_left_out): 3 no such file" in line
 
 
+@trains
 def test_what_is_left_out_is_listed_with_its_reason(corpus: Path, tiny_model_dir: Path) -> None:
     (corpus / "2.wav").write_bytes(b"no sound at all")
     (corpus / "3.wav").write_bytes(b"")
@@ -100,6 +100,7 @@ def test_utterances_without_a_length(corpus: Path, tiny_model_dir: Path, duratio
     assert "6 no length" in refusal(write_config(corpus, tiny_model_dir))
 
 
+@trains
 def test_text_in_capitals_is_made_small_for_ctc(corpus: Path, tiny_model_dir: Path) -> None:
     rows = [row | {"text": text.upper(), "written": ""} for row, text in zip(read_rows(corpus / "train.jsonl"), WORDS)]  # noqa: B905
     write_manifest(corpus / "train.jsonl", rows)
@@ -112,6 +113,7 @@ def test_text_in_capitals_is_made_small_for_ctc(corpus: Path, tiny_model_dir: Pa
     assert re.search(r"changed +6  capitals in text", run(path, "--set", "steps=1").stderr)
 
 
+@trains
 def test_letters_that_the_ctc_head_lacks(corpus: Path, tiny_model_dir: Path) -> None:
     change(corpus, 3, text="größe ñ")
     assert "3 letters that the CTC head does not write (ßñö), first" in refusal(write_config(corpus, tiny_model_dir))
@@ -164,6 +166,7 @@ def test_long_utterances_are_not_slowed_down_beyond_what_fits(corpus: Path, tiny
     assert (len(kept), said) == (1, [])
 
 
+@trains
 def test_a_finished_run_does_nothing_when_it_is_started_again(corpus: Path, tiny_model_dir: Path) -> None:
     path = write_config(corpus, tiny_model_dir, steps=2)
     assert run(path).exit_code == 0
@@ -175,6 +178,7 @@ def test_a_finished_run_does_nothing_when_it_is_started_again(corpus: Path, tiny
     assert "step 3/3" in run(path, "--set", "steps=3").stderr
 
 
+@trains
 def test_a_run_that_was_killed_before_its_model_was_written_is_finished(corpus: Path, tiny_model_dir: Path) -> None:
     path = write_config(corpus, tiny_model_dir, steps=2)
     run(path)
