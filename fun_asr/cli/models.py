@@ -59,7 +59,7 @@ def download(ctx: click.Context, name: str, folder: Path | None, revision: str |
     Only what loading it needs is fetched. A cut-off download goes on where it was cut when the command is repeated.
     Needs the extra hub. This is the only command that opens a connection.
 
-    Exit status: 0, 1 when it cannot be fetched, 2 for an unknown name.
+    Exit status: 0, 1 when it cannot be fetched, 2 for an unknown name or model.
     """
     from fun_asr.errors import ConfigError
     from fun_asr.hub.catalogue import hub_id

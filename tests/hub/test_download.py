@@ -99,7 +99,7 @@ def test_an_index_that_leads_elsewhere_is_refused(run: Run, hub: Hub, tmp_path: 
         "deep/x.safetensors": b"x",
     }
     result = run("owner/model", "--to", "m")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.count("\n") == 1
     assert f"names the file '{name}'" in result.stderr
     assert not (tmp_path.parent / "outside.safetensors").exists()
@@ -150,7 +150,7 @@ def test_what_arrives_damaged_is_not_kept(run: Run, hub: Hub, tmp_path: Path) ->
 def test_a_model_that_cannot_be_loaded_is_refused_before_its_weights(run: Run, hub: Hub, tmp_path: Path) -> None:
     hub.files = {"config.json": json.dumps({"model_type": "llama"}).encode(), "model.safetensors": b"w"}
     result = run("owner/model", "--to", "m")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "'llama'" in result.stderr
     assert "whisper" in result.stderr
     assert result.stderr.count("\n") == 1
