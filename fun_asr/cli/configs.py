@@ -32,7 +32,7 @@ def configs(output_dir: Path | None, overwrite: bool) -> None:
     if output_dir is None:
         for name, path in found.items():
             first = path.read_text(encoding="utf-8").partition("\n")[0]
-            click.echo(f"{name.as_posix():<32}{first.lstrip('# ')}")
+            click.echo(f"{name.as_posix():<40}{first.lstrip('# ')}")
         return
     from fun_asr.files import write_atomically
 
