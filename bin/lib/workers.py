@@ -118,7 +118,8 @@ def transformers(folder: Path, clips: Path, threads: int, batch: int, compute_ty
     granite = config.model_type.startswith("granite")
     kind: Any = GraniteSpeech5ForCTC if granite else ParakeetForCTC
     model = kind.from_pretrained(folder, dtype=dtype).eval()
-    extractor: Any = GraniteSpeech5FeatureExtractor() if granite else ParakeetFeatureExtractor(feature_size=80)
+    make: Any = GraniteSpeech5FeatureExtractor if granite else ParakeetFeatureExtractor
+    extractor = make() if granite else make(feature_size=80)
     waves = sorted(np.load(clips).values(), key=len)
 
     @torch.inference_mode()

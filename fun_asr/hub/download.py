@@ -82,7 +82,7 @@ def download(hub: str, folder: Path, revision: str | None = None) -> Path:
     """
     try:
         from huggingface_hub import HfApi
-        from huggingface_hub.utils import disable_progress_bars
+        from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
     except ImportError:
         raise DownloadError(
             "downloading needs the package huggingface_hub: pip install 'fun-asr[hub]' (or huggingface_hub)"
@@ -139,7 +139,7 @@ def _fetch(hub: str, revision: str | None, name: str, file: _File, folder: Path)
     """Fetch one file, or the rest of it, and move it into place once its checksum is right."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import build_hf_headers
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
     if file.is_at(folder / name):
         return
