@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fun_asr.errors import CheckpointError
-from fun_asr.text.pieces import LARGEST_FILE, Pieces, sentencepiece_pieces
+from fun_asr.text.pieces import Pieces, sentencepiece_pieces
 from fun_asr.text.scripts import WRITTEN_BY_CHARACTER
 
 __all__ = ["SensePieces", "sense_pieces"]
 
+LARGEST_FILE = 64 * 2**20  # bytes
 _TAG = re.compile(r"<\|(.+)\|>")
 _SPACE = "▁"
 
