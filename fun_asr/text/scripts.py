@@ -35,7 +35,8 @@ def language_of_script(text: str) -> str | None:
         return None
     if scripts["ja"] >= KANA_OF_JAPANESE * scripts.total():
         scripts["ja"] += scripts.pop("zh", 0)
-    return scripts.most_common(1)[0][0]
+    language, count = scripts.most_common(1)[0]
+    return language if count > scripts[None] else None
 
 
 def written_units(text: str) -> list[tuple[int, int]]:

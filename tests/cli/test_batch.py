@@ -173,7 +173,7 @@ def test_a_manifest_decides_on_languages_and_is_completed(run, tree: Path, tmp_p
     [
         (["-f", "docx"], "'docx' is not one of"),
         (["--max_line_width", "40"], "options of subtitles need -f srt or vtt"),
-        (["-f", "srt", "--max_line_count", "2"], "max_line_count needs max_line_width"),
+        (["-f", "srt", "--max_line_count", "0"], "max_line_count"),
         (["--ray_address", "auto"], "belongs to --engine ray"),
         (["--workers", "-1"], "not in the range"),
         (["-l", "klingon"], "unknown language"),

@@ -46,7 +46,7 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_no_other_command_opens_a_connection(tiny_model_dir: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "list.jsonl"
-    row = {"audio_filepath": str(CLIP), "duration": 2.0, "text": "no one attacks an oasis", "language": "en"}
+    row = {"audio_filepath": str(CLIP), "duration": 2.0, "text": "no one attacks", "language": "en"}
     manifest.write_text(json.dumps(row) + "\n")
     text = tmp_path / "text.txt"
     text.write_text("the quick brown fox\njumps over the lazy dog\n")
@@ -73,6 +73,7 @@ def test_no_other_command_opens_a_connection(tiny_model_dir: Path, tmp_path: Pat
         ["train-punctuation", missing],
         ["models"],
         ["models", "-f", "json"],
+        ["configs"],
     ]
     assert {command[0] for command in commands} == set(_COMMANDS)
     (tmp_path / "sitecustomize.py").write_text(WATCH)

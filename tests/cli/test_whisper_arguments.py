@@ -52,7 +52,7 @@ def test_switches_take_true_and_false(typed: str, read: str) -> None:
 def test_what_is_not_needed_is_answered_in_one_line(option: str) -> None:
     result = run("transcribe", CLIP, option, "1")
     assert result.exit_code == 2
-    assert f"Error: {option} is not needed here: " in result.stderr
+    assert f"Error: {option.replace('_', '-')} is not needed here: " in result.stderr
     assert "No such option '--nonsense'" in run("transcribe", CLIP, "--nonsense").stderr
 
 
