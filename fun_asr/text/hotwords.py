@@ -110,10 +110,10 @@ def read_hotwords(path: Path) -> tuple[Hotword, ...]:
         phrase, _, weight = line.rstrip().partition("\t")
         try:
             found += checked_hotwords([Hotword(phrase, float(weight or 1))])
-        except ValueError:
-            raise ConfigError(f"{path}:{number}: weight {_shortened(weight)} is not a number") from None
         except ConfigError as error:
             raise ConfigError(f"{path}:{number}: {error}") from None
+        except ValueError:
+            raise ConfigError(f"{path}:{number}: weight {_shortened(weight)} is not a number") from None
     if not found:
         raise ConfigError(f"{path}: has no hotwords; write one phrase a line")
     return checked_hotwords(found)

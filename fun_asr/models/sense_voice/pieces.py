@@ -14,7 +14,6 @@ from fun_asr.text.tokenizer_file import LARGEST_FILE
 
 __all__ = ["SensePieces", "sense_pieces"]
 
-LARGEST_FILE = 64 * 2**20  # bytes
 _TAG = re.compile(r"<\|(.+)\|>")
 _SPACE = "▁"
 
