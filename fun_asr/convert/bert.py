@@ -60,6 +60,8 @@ def punctuation_start(
         )
         net = PunctuationNet(PunctuationConfig(encoder=encoder))
         net.encoder.load_state_dict(encoder_weights(state, encoder, kept))
+    except ConfigError:
+        raise
     except (OSError, ValueError, RecursionError, SafetensorError, CheckpointError) as error:
         raise CheckpointError(f"{directory}: no weights of BERT ({error})") from None
     except (KeyError, RuntimeError) as error:
