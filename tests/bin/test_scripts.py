@@ -186,6 +186,8 @@ def test_bench_alignment(run: Run, manifest: Path, monkeypatch: pytest.MonkeyPat
         [kind, edge] for kind in ("synthesised", "joined") for edge in ("start", "end")
     ]
     assert all(float(row[3]) < 250 for row in rows[4:6])
+    rows = run("bench-alignment", "attention", manifest, "--threads", 1)
+    assert [row[:2] for row in rows[2:]] == [["en", "CTC"]] and float(rows[2][3]) < 100
     rows = run("bench-alignment", "drift", manifest, "--minutes", 0.2, "--threads", 1)
     assert [row[0] for row in rows[2:8:2]] == ["first", "middle", "last"]
     assert rows[-1][0].startswith("RTFx ")

@@ -358,11 +358,40 @@ class FunASRRecogniser:
         wanted = [b for b, found in enumerate(hypotheses) if found.tokens and codes[b] not in self._ctc_languages]
         if not wanted or not options.word_times:
             return {}
+        written_in = ["en" if options.task == "translate" else code for code in codes]
+        return self._by_attention(encoded, hypotheses, prompts, codes, wanted, written_in)
+
+    @torch.inference_mode()
+    def timed_texts(self, encoded: Encoded, texts: Sequence[str], language: str) -> list[list[AlignedWord]]:
+        """Where the cross-attention finds the words of known texts.
+
+        Arguments:
+            encoded: the segments.
+            texts: of each.
+            language: code of all of them.
+        """
+        prompts = self._tokenizer.prompts("", self.network.config.decoder.max_tokens, translate=False)
+        tokens = [self._tokenizer.encode(text) for text in texts]
+        hypotheses = [Hypothesis(row, 0.0, language, None, [0.0] * len(row)) for row in tokens]
+        wanted = [b for b, row in enumerate(tokens) if row]
+        codes = [language] * len(texts)
+        found = self._by_attention(encoded, hypotheses, prompts, codes, wanted, codes) if wanted else {}
+        return [found.get(b, []) for b in range(len(texts))]
+
+    def _by_attention(
+        self,
+        encoded: Encoded,
+        hypotheses: Sequence[Hypothesis],
+        prompts: TaskPrompts,
+        codes: Sequence[str],
+        wanted: Sequence[int],
+        written_in: Sequence[str],
+    ) -> dict[int, list[AlignedWord]]:
+        """The words, in time, of the segments in `wanted`, which are spoken and written in some languages."""
         samples = [segment.samples for segment in encoded.segments]
         segments = EncodedSegments(encoded.encoded, [len(wave) for wave in samples], encoded.lengths_B)
         times = TextTimes(self.network.decoder, self._tokenizer, segments, self._heads, prompts, codes)
         starts = times.of(wanted, [hypotheses[b].tokens for b in wanted])
-        written_in = ["en" if options.task == "translate" else code for code in codes]
         return {
             b: timed_words(self._tokenizer, hypotheses[b], first, samples[b], written_in[b])
             for b, first in zip(wanted, starts, strict=True)
