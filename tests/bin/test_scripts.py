@@ -300,7 +300,14 @@ def test_synthesize_languages(run: Run, tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_ablate_experts(run: Run, manifest: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
     config = tmp_path / "train.yaml"
-    values = {"init": "-", "output_dir": "-", "train": [{"manifest": manifest.name}], "steps": 2, "batch_seconds": 8.0}
+    values = {
+        "init": "-",
+        "output_dir": "-",
+        "train": [{"manifest": manifest.name}],
+        "steps": 2,
+        "most_left_out": 1.0,
+        "batch_seconds": 8.0,
+    }
     config.write_text(yaml.safe_dump(values))
     options = ["--only", "8 experts, top-2", "--threads", 1]
     rows = run("recipe/ablate-experts", tiny_model_dir, config, tmp_path / "out", manifest, *options)
