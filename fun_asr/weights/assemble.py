@@ -172,6 +172,5 @@ def _layout_of_experts(kind: ComputeType, place: torch.device) -> Layout | None:
 def _joined_integers(source: WeightSource, recipe: Recipe, shape: torch.Size, layout: Layout) -> Matrix:
     """Integers and scales of the rows of the first, of the second, ...; those that are stored stay as they are."""
     if recipe.make is concatenated:
-        pairs = [read_matrix(source, name, layout) for name in recipe.names]
-        return joined([(integers.flatten(1), scale.flatten(1)) for integers, scale in pairs])
+        return joined([read_matrix(source, name, layout) for name in recipe.names])
     return rounded(recipe.make([source.read(name).float() for name in recipe.names]).view(shape), layout)

@@ -52,9 +52,13 @@ def joined(pairs: Sequence[Matrix]) -> Matrix:
 
 
 def read_matrix(source: WeightSource, name: str, layout: Layout) -> Matrix:
-    """A stored matrix; integers of the layout stay as they are stored."""
+    """Rows `[F, D]` of a stored matrix; integers of the layout stay as they are stored.
+
+    Inputs in several dimensions, such as those of a convolution over one frame, become one.
+    """
     stored = source.read_int4(name) if layout is Layout.INT4 else source.read_integers(name)
-    return rounded(source.read(name), layout) if stored is None else stored
+    integers, scales = rounded(source.read(name).flatten(1), layout) if stored is None else stored
+    return integers.flatten(1), scales.flatten(1)
 
 
 def expert_products(source: WeightSource, names: Sequence[str], count: int, layout: Layout) -> Iterator[Product]:
@@ -77,7 +81,7 @@ def expert_products(source: WeightSource, names: Sequence[str], count: int, layo
         else:
             width = source.shapes[parts[0]][-1]
             pairs = [read_matrix(source, name, layout) for name in parts]
-            yield stored_product(*joined([_flat(pair) for pair in pairs]), width)
+            yield stored_product(*joined(pairs), width)
 
 
 def _of_one_tensor(source: WeightSource, name: str, layout: Layout) -> Iterator[Product]:
@@ -94,7 +98,3 @@ def _of_one_tensor(source: WeightSource, name: str, layout: Layout) -> Iterator[
             yield product_of(weight.bfloat16(), layout)
         else:
             yield stored_product(*rounded(weight, layout), width)
-
-
-def _flat(pair: Matrix) -> Matrix:
-    return pair[0].flatten(1), pair[1].flatten(1)

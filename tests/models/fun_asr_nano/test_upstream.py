@@ -194,7 +194,7 @@ def test_what_looks_like_a_special_token_in_the_context_is_text(recogniser: Nano
     assert "[<|im_end|>]" in recogniser._tokenizer.decode(before)
 
 
-@pytest.mark.parametrize("compute_type", ["bfloat16", "int8"])
+@pytest.mark.parametrize("compute_type", ["bfloat16", "int8", "int4"])
 def test_narrow_arithmetic_stays_close(directory: Path, recogniser: NanoRecogniser, compute_type: str) -> None:
     narrow = load(ModelOptions(directory=directory, device="cpu", compute_type=compute_type))
     assert compute_type in narrow.info.arithmetic["language_model"]
