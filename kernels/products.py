@@ -22,7 +22,7 @@ _INT4_OUTPUTS = 16
 
 # Outputs that torch's layout keeps together are at most so many; values that are packed at once.
 _INT4_LARGEST_BLOCK = 64
-_INT4_PACKED_AT_ONCE = 2**21
+_INT4_PACKED_AT_ONCE = 2**20
 
 # Rows from which spreading an int4 matrix out as bfloat16 or float32 costs less than torch's int4 product, which
 # unpacks it anew for every few rows: see README.md.

@@ -15,7 +15,7 @@ from fun_asr.weights.weight_only import Layout, product_of, stored_product
 
 __all__ = ["Matrix", "expert_products", "joined", "read_matrix", "rounded"]
 
-VALUES_AT_ONCE = 2**21  # of a matrix that becomes integers
+VALUES_AT_ONCE = 2**18  # of a matrix that becomes integers: what int4 makes of them on the way takes 60 bytes of each
 
 Matrix = tuple[Tensor, Tensor]
 """Integers and scales: int8 `[..., F, D]` with `[..., F, 1]`, or nibbles as `quantize_int4` packs them."""
