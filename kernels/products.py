@@ -20,6 +20,10 @@ GROUP = 128
 _INT4_OUTPUTS = 16
 """torch's int4 layout wants a multiple of so many outputs."""
 
+# Outputs that torch's layout keeps together are at most so many; values that are packed at once.
+_INT4_LARGEST_BLOCK = 64
+_INT4_PACKED_AT_ONCE = 2**20
+
 # Rows from which spreading an int4 matrix out as bfloat16 or float32 costs less than torch's int4 product, which
 # unpacks it anew for every few rows: see README.md.
 _SPREAD_MIN_ROWS = 64
@@ -133,9 +137,13 @@ class Int4Product:
         self.in_features = in_features or 2 * half
         self._padding = 2 * half - self.in_features
         added = -self.out_features % _INT4_OUTPUTS
-        integers_FD = torch.stack((nibbles_FD & 15, nibbles_FD >> 4), dim=-1).flatten(1).int()
-        integers_FD = functional.pad(integers_FD, (0, 0, 0, added), value=8)
-        self._packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(integers_FD, 1)
+        nibbles_FD = functional.pad(nibbles_FD, (0, 0, 0, added), value=0x88)
+        # torch wants 32 bits of each: a few outputs at a time, or a matrix takes eight times its size.
+        outputs = max(1, _INT4_PACKED_AT_ONCE // (_INT4_LARGEST_BLOCK * 2 * half)) * _INT4_LARGEST_BLOCK
+        self._packed = torch.empty_like(nibbles_FD, memory_format=torch.contiguous_format)
+        for few, place in zip(nibbles_FD.split(outputs), self._packed.split(outputs), strict=True):
+            integers = torch.stack((few & 15, few >> 4), dim=-1).flatten(1).int()
+            place.copy_(torch.ops.aten._convert_weight_to_int4pack_for_cpu(integers, 1).view(place.shape))
         scale_GF = functional.pad(scale_FG.T.bfloat16(), (0, added))
         self._scale_and_zero_GF2 = torch.stack((scale_GF, torch.zeros_like(scale_GF)), dim=-1)
 

@@ -112,6 +112,27 @@ def int8(model_dir: Path, output_dir: Path) -> None:
 
 @convert.command()
 @click.argument("model_dir", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=click.Path(path_type=Path))
+def int4(model_dir: Path, output_dir: Path) -> None:
+    """Write MODEL_DIR, a published folder in safetensors, with its language model's matrices as int4.
+
+    That is an eighth of their size in float32; all other matrices are int8. --compute_type int4 computes with these
+    integers as they are.
+    """
+    from fun_asr.errors import ConfigError
+    from fun_asr.models.registry import FAMILIES, identify
+    from fun_asr.weights.shrink import shrink_to_int4
+
+    family = identify(model_dir)
+    if not family.has_language_model:
+        known = ", ".join(name for family in FAMILIES if family.has_language_model for name in family.model_types)
+        raise ConfigError(f"{model_dir}: int4 is for models with a language model ({known}); use convert int8")
+    shrink_to_int4(model_dir, output_dir)
+    click.echo(output_dir)
+
+
+@convert.command()
+@click.argument("model_dir", type=click.Path(path_type=Path))
 @click.argument("adapter_dir", type=click.Path(path_type=Path))
 @click.argument("output_dir", type=click.Path(path_type=Path))
 def merge(model_dir: Path, adapter_dir: Path, output_dir: Path) -> None:

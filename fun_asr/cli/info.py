@@ -77,16 +77,19 @@ def info(ctx: click.Context, model: Path, tokens_per_second: float, as_json: boo
 
 def _cost_table(cost: Cost) -> list[str]:
     parts = [*(part for part in cost.parameters if part != "model"), "model"]
+    sparse = cost.active_parameters != cost.parameters
     return [
-        _row(f"Family {cost.family}", "parameters", "FLOPs/s"),
+        _row(f"Family {cost.family}", "parameters", *(["active"] if sparse else []), "FLOPs/s"),
         *(
             _row(
                 {"model": "whole model", "ctc": "CTC head", "ctc_head": "CTC head"}.get(part, part),
                 _short(cost.parameters[part], "B"),
+                *([_short(cost.active_parameters[part], "B")] if sparse else []),
                 _short(cost.flops_per_second[part], "G") if part in cost.flops_per_second else "",
             )
             for part in parts
         ),
+        *(["Active: what one token or frame meets; of the experts, the chosen ones."] if sparse else []),
         f"FLOPs a second of audio, in segments of {cost.segment_seconds:g} s with {cost.tokens_per_second:g} tokens a "
         "second.",
         "",

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from fun_asr.layers.causal_lm import ExpertsFeedForward
+from fun_asr.layers.decoder import TokenEmbedding
+from fun_asr.layers.moe import RoutedExperts
+
 __all__ = ["Cost", "count_cost"]
 
 BYTES = {"float32": 4, "bfloat16": 2}
@@ -21,6 +25,8 @@ class Cost:
     family: str
     parameters: dict[str, int]
     """By part of the network, and "model", their sum."""
+    active_parameters: dict[str, int]
+    """Of them those that one row of a part's input, a frame or a token, meets: of experts the chosen ones."""
     segment_seconds: float
     tokens_per_second: float
     """That a decoder reads; of no meaning to a CTC head."""
@@ -53,8 +59,13 @@ def count_cost(
         part_of: the part that a parameter belongs to, by its name.
     """
     parameters: dict[str, int] = {}
+    active: dict[str, int] = {}
+    share = _shares_met(network)
     for name, parameter in network.named_parameters():
-        parameters[part_of(name)] = parameters.get(part_of(name), 0) + parameter.numel()
+        part, count = part_of(name), parameter.numel()
+        parameters[part] = parameters.get(part, 0) + count
+        chosen, experts = share.get(name.rpartition(".")[0], (1, 1))
+        active[part] = active.get(part, 0) + count // experts * chosen
     flops = {}
     for part, run in runs.items():
         with FlopCounterMode(display=False) as counter:
@@ -64,6 +75,7 @@ def count_cost(
     return Cost(
         family=family,
         parameters={**parameters, "model": total},
+        active_parameters={**active, "model": sum(active.values())},
         segment_seconds=segment_seconds,
         tokens_per_second=tokens_per_second,
         flops_per_second={**flops, "model": sum(flops.values())},
@@ -71,10 +83,21 @@ def count_cost(
     )
 
 
+def _shares_met(network: nn.Module) -> dict[str, tuple[int, int]]:
+    """Of each layer's routed experts how many a token meets, and of how many, by the experts' name."""
+    found = {}
+    for name, module in network.named_modules():
+        if isinstance(module, ExpertsFeedForward):
+            found[f"{name}.experts"] = module.num_experts_per_token, len(module.router)
+    return found
+
+
 def _int8_bytes(network: nn.Module) -> int:
     def size(module: nn.Module, parameter: Tensor) -> int:
-        if parameter.dim() == 2 and isinstance(module, nn.Linear):
+        if parameter.dim() == 2 and isinstance(module, nn.Linear | TokenEmbedding):
             return parameter.numel() + 4 * len(parameter)
+        if isinstance(module, RoutedExperts):
+            return parameter.numel() + 4 * parameter[..., 0].numel()
         return 4 * parameter.numel()
 
     return sum(

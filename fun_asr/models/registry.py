@@ -42,6 +42,9 @@ class Family:
     takes_aligner: bool = False
     """Whether another model can find when its words are said."""
 
+    has_language_model: bool = False
+    """Whether a decoder-only one writes its texts, whose matrices can have 4 bits."""
+
     @property
     def module(self) -> _Module:
         """Its recogniser's."""
@@ -53,9 +56,11 @@ FAMILIES = (
     Family("whisper", ("whisper",)),
     Family("conformer", ("parakeet_ctc", "parakeet_tdt", "parakeet_rnnt")),
     Family("granite", ("granite_speech5_ctc",)),
-    Family("qwen3", ("qwen3_asr", "qwen3_omni_moe", "qwen3_omni_moe_thinker"), takes_aligner=True),
+    Family(
+        "qwen3", ("qwen3_asr", "qwen3_omni_moe", "qwen3_omni_moe_thinker"), takes_aligner=True, has_language_model=True
+    ),
     Family("sense_voice"),
-    Family("fun_asr_nano", ("fun_asr_nano",)),
+    Family("fun_asr_nano", ("fun_asr_nano",), has_language_model=True),
 )
 BUNDLED_FAMILY = FAMILIES[0].name
 

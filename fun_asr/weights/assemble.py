@@ -9,21 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.kernels.products import Product
 from fun_asr.layers.decoder import TokenEmbedding
 from fun_asr.layers.moe import RoutedExperts
 from fun_asr.memory import return_free_memory
-from fun_asr.weights.int4 import quantize_int4
-from fun_asr.weights.int8 import quantize
 from fun_asr.weights.load import replace_by_int8
+from fun_asr.weights.matrices import Matrix, expert_products, joined, read_matrix, rounded
 from fun_asr.weights.packed import pack_linears
 from fun_asr.weights.precision import ComputeType, bfloat16_is_fast, resolve_compute_type
 from fun_asr.weights.sources import WeightSource
-from fun_asr.weights.weight_only import replace_stored
+from fun_asr.weights.weight_only import Layout, ProductExperts, replace_stored
 
 __all__ = ["Recipe", "assemble", "check_shapes", "concatenated", "frame_compute_type"]
 
 Shapes = Mapping[str, tuple[int, ...]]
-VALUES_AT_ONCE = 2**21  # of a matrix that becomes integers
 
 
 def frame_compute_type(name: str, device: torch.device) -> ComputeType:
@@ -86,7 +85,8 @@ def assemble(
 ) -> None:
     """Fill a network that has only shapes.
 
-    Tensors are read one at a time straight to their places, layer by layer: at most one layer is held twice.
+    Tensors are read one at a time straight to their places, layer by layer: at most one layer is held twice. Experts in
+    int8, int4 or bfloat16 on the CPU become products one by one, and a token then reads only those of its own.
 
     Arguments:
         network: as it computes, made inside `only_shapes`.
@@ -106,23 +106,26 @@ def assemble(
         layer = network.get_submodule(path)
         shapes = {name: tensor.shape for name, tensor in layer.state_dict(prefix=f"{path}." if path else "").items()}
         state: dict[str, Tensor] = {}
-        matrices: dict[str, tuple[Tensor, Tensor]] = {}
+        matrices: dict[str, Matrix] = {}
+        products: list[list[Product]] = []
         for name in names:
             kind = compute_type if isinstance(compute_type, ComputeType) else compute_type(name)
             place = device if isinstance(device, torch.device) else device(name)
             if kind is ComputeType.INT8 and place.type != "cpu":
                 raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {place}")
-            integers = _integers_of(layer, name, kind)
-            if integers is None:
+            if isinstance(layer, RoutedExperts) and (layout := _layout_of_experts(kind, place)) is not None:
+                products.append(list(expert_products(source, recipes[name].names, len(layer.down_EDF), layout)))
+            elif (layout := _layout_of(layer, name, kind)) is not None:
+                matrices[name] = _joined_integers(source, recipes[name], shapes[name], layout)
+            else:
                 parts = _parts(source, recipes[name])
                 state[name.rpartition(".")[2]] = _joined(parts, shapes[name], kind.dtype, place)
-            else:
-                matrices[name] = _joined_integers(source, recipes[name], shapes[name], integers)
         layer.load_state_dict(state, strict=False, assign=True)
-        replace_by_int8(
-            network, {name: pair for name, pair in matrices.items() if _is_int8(layer, pair)}, torch.float32
-        )
-        replace_stored(network, {name: pair for name, pair in matrices.items() if not _is_int8(layer, pair)})
+        if products:
+            network.set_submodule(path, ProductExperts(*products))
+        is_int8 = {name: pair[0].dtype is torch.int8 for name, pair in matrices.items()}
+        replace_by_int8(network, {name: pair for name, pair in matrices.items() if is_int8[name]}, torch.float32)
+        replace_stored(network, {name: pair for name, pair in matrices.items() if not is_int8[name]})
     missing = next((name for name, tensor in network.state_dict().items() if tensor.is_meta), None)
     if missing is not None:
         raise CheckpointError(f"{source.where}: nothing says what {missing} is")
@@ -150,41 +153,24 @@ def _joined(parts: Iterable[Tensor], shape: torch.Size, dtype: torch.dtype, devi
     return joined
 
 
-_Quantise = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-def _quantize_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
-    return quantize("", rows)
-
-
-def _integers_of(layer: nn.Module, name: str, kind: ComputeType) -> _Quantise | None:
-    """What makes integers and scales of a parameter's rows; None for what stays floating."""
-    is_matrix = isinstance(layer, nn.Linear | TokenEmbedding) and name.endswith(".weight")
-    if kind not in (ComputeType.INT8, ComputeType.INT4) or not (is_matrix or isinstance(layer, RoutedExperts)):
+def _layout_of(layer: nn.Module, name: str, kind: ComputeType) -> Layout | None:
+    """As what integers a matrix is held; None for what stays floating."""
+    if kind not in (ComputeType.INT8, ComputeType.INT4):
+        return None
+    if not (isinstance(layer, nn.Linear | TokenEmbedding) and name.endswith(".weight")):
         return None
     # Rows of an embedding are looked up too: they stay int8.
-    if kind is ComputeType.INT4 and not isinstance(layer, TokenEmbedding):
-        return quantize_int4
-    return _quantize_int8
+    return Layout.INT4 if kind is ComputeType.INT4 and not isinstance(layer, TokenEmbedding) else Layout.INT8
 
 
-def _joined_integers(
-    source: WeightSource, recipe: Recipe, shape: torch.Size, quantise: _Quantise
-) -> tuple[Tensor, Tensor]:
+def _layout_of_experts(kind: ComputeType, place: torch.device) -> Layout | None:
+    """How experts are held one by one; None for those that are in one tensor."""
+    layouts = {ComputeType.INT8: Layout.INT8, ComputeType.INT4: Layout.INT4, ComputeType.BFLOAT16: Layout.PACKED}
+    return layouts.get(kind) if place.type == "cpu" else None
+
+
+def _joined_integers(source: WeightSource, recipe: Recipe, shape: torch.Size, layout: Layout) -> Matrix:
     """Integers and scales of the rows of the first, of the second, ...; those that are stored stay as they are."""
-    pairs = []
-    for name in recipe.names if recipe.make is concatenated else ("",):
-        stored = source.read_integers(name) if name and quantise is _quantize_int8 else None
-        if stored is not None:
-            pairs.append((stored[0].flatten(1), stored[1].flatten(1)))
-            continue
-        part = source.read(name) if name else recipe.make([source.read(part).float() for part in recipe.names])
-        rows = part.reshape(-1, shape[-1])
-        # A few at a time: as float32, and as what the rounding makes of it, a large matrix takes many times its size.
-        pairs += [quantise(few.float()) for few in rows.split(max(1, VALUES_AT_ONCE // shape[-1]))]
-    integers, scales = (concatenated([pair[side] for pair in pairs]) for side in (0, 1))
-    return integers.view(*shape[:-1], -1), scales.view(*shape[:-1], -1)
-
-
-def _is_int8(layer: nn.Module, pair: tuple[Tensor, Tensor]) -> bool:
-    return pair[0].dtype is torch.int8 and not isinstance(layer, RoutedExperts)
+    if recipe.make is concatenated:
+        return joined([read_matrix(source, name, layout) for name in recipe.names])
+    return rounded(recipe.make([source.read(name).float() for name in recipe.names]).view(shape), layout)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fun_asr.kernels.products import GROUP
 
-__all__ = ["dequantize_int4", "quantize_int4"]
+__all__ = ["dequantize_int4", "quantize_int4", "stored_int4", "unstored_int4"]
 
 _LARGEST = (7.0, 8.0, 9.0)
 """What the largest weight of a group is tried as: beyond 7 it is clipped and the others are rounded more finely."""
@@ -57,3 +57,18 @@ def dequantize_int4(nibbles: Tensor, scale: Tensor, in_features: int) -> Tensor:
     weight = (integers.unflatten(-1, (-1, GROUP)) * scale.float().unsqueeze(-1)).flatten(-2)
     kept: Tensor = weight[..., :in_features]
     return kept
+
+
+def stored_int4(nibbles: Tensor, in_features: int) -> Tensor:
+    """Packed nibbles without the zeros that fill the last group: so a file says how wide the matrix is.
+
+    Arguments:
+        nibbles: as `quantize_int4` packs them.
+        in_features: even.
+    """
+    return nibbles[..., : in_features // 2].contiguous()
+
+
+def unstored_int4(nibbles: Tensor) -> Tensor:
+    """What `stored_int4` left out, added again."""
+    return F.pad(nibbles, (0, -nibbles.shape[-1] % (GROUP // 2)), value=0x88)

@@ -1,5 +1,8 @@
 """Published weights on disk, read a tensor at a time: safetensors of transformers, PyTorch's `.pt`, CTranslate2.
 
+Beside a matrix of integers in safetensors lie its scales: int8 with one an output channel, or nibbles in uint8 with one
+an output channel and group of inputs.
+
 What a file says of its tensors is checked against the file's length before anything is allocated for them, and nothing
 in a file is executed.
 """
@@ -18,7 +21,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fun_asr.errors import CheckpointError
+from fun_asr.kernels.products import GROUP
 from fun_asr.weights.ctranslate2 import SCALE_SUFFIX, float_tensor, integers_and_scale, read_variables
+from fun_asr.weights.int4 import dequantize_int4, unstored_int4
 from fun_asr.weights.int8 import SCALE_SUFFIX as INT8_SCALE_SUFFIX
 
 __all__ = ["WeightSource", "open_ctranslate2", "open_safetensors", "open_torch", "read_json"]
@@ -40,6 +45,8 @@ class WeightSource:
     """A tensor's values, in the floating-point type in which they are stored."""
     read_integers: Callable[[str], tuple[Tensor, Tensor] | None] = lambda _: None
     """An int8 matrix's integers and the scale of each output channel, None for what is stored otherwise."""
+    read_int4: Callable[[str], tuple[Tensor, Tensor] | None] = lambda _: None
+    """An int4 matrix as `quantize_int4` packs it, None for what is stored otherwise."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -89,12 +96,16 @@ def open_safetensors(directory: Path) -> WeightSource:
 def _safetensors(places: Mapping[str | None, Path], where: Path) -> WeightSource:
     shards: dict[str, Any] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    packed = set()
     for path in dict.fromkeys(places.values()):
         try:
             shard: Any = safe_open(path, framework="pt")
             for name in shard.keys():  # noqa: SIM118  (not a dict)
                 if None in places or places.get(name) == path:
-                    shards[name], shapes[name] = (path, shard), tuple(shard.get_slice(name).get_shape())
+                    stored = shard.get_slice(name)
+                    shards[name], shapes[name] = (path, shard), tuple(stored.get_shape())
+                    if stored.get_dtype() == "U8":
+                        packed.add(name)
         except FileNotFoundError:
             raise CheckpointError(f"{path}: No such file") from None
         except (SafetensorError, OSError) as error:
@@ -103,7 +114,12 @@ def _safetensors(places: Mapping[str | None, Path], where: Path) -> WeightSource
     scaled = {name for name in shapes if name + INT8_SCALE_SUFFIX in shapes}
     for name in scaled:
         shape, scales = shapes[name], shapes.pop(name + INT8_SCALE_SUFFIX)
-        if scales != (*shape[:1], *(1 for _ in shape[1:])):
+        if name in packed and shape:
+            shape = shapes[name] = (*shape[:-1], 2 * shape[-1])
+            fitting = [(*shape[:-1], -(-shape[-1] // GROUP))]
+        else:
+            fitting = [(*shape[:1], *(1 for _ in shape[1:])), (*shape[:-1], 1)]
+        if scales not in fitting:
             raise CheckpointError(f"{shards[name][0]}: {name} has scales of the shape {list(scales)}")
 
     def tensor_of(name: str) -> Tensor:
@@ -116,16 +132,26 @@ def _safetensors(places: Mapping[str | None, Path], where: Path) -> WeightSource
     def read(name: str) -> Tensor:
         if name in scaled:
             integers, scale = read_scaled(name)
+            if name in packed:
+                return dequantize_int4(unstored_int4(integers), scale, shapes[name][-1])
             return integers.float() * scale
         return _checked_float(tensor_of(name), name, shards[name][0])
 
     def read_scaled(name: str) -> tuple[Tensor, Tensor]:
         integers, scale = tensor_of(name), tensor_of(name + INT8_SCALE_SUFFIX)
-        if integers.dtype is not torch.int8:
-            raise CheckpointError(f"{shards[name][0]}: {name} has scales and is not int8")
+        if integers.dtype not in (torch.int8, torch.uint8):
+            raise CheckpointError(f"{shards[name][0]}: {name} has scales and is not int8 or int4")
         return integers, _checked_float(scale, name + INT8_SCALE_SUFFIX, shards[name][0]).float()
 
-    return WeightSource(where, shapes, read, lambda name: read_scaled(name) if name in scaled else None)
+    def read_int4(name: str) -> tuple[Tensor, Tensor] | None:
+        if name not in scaled & packed:
+            return None
+        nibbles, scale = read_scaled(name)
+        return unstored_int4(nibbles), scale.bfloat16()
+
+    return WeightSource(
+        where, shapes, read, lambda name: read_scaled(name) if name in scaled - packed else None, read_int4
+    )
 
 
 def open_torch(path: Path, key: str) -> tuple[WeightSource, dict[str, Any]]:

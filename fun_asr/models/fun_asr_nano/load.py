@@ -160,8 +160,11 @@ def load_network(checkpoint: Checkpoint, device: torch.device, compute_type: Com
         table = weight_table(config, upstream=upstream)
     with only_shapes():
         network = Nano(config)
+    # int4 is asked for where memory is short.
+    frames = ComputeType.INT8 if compute_type is ComputeType.INT4 else compute_type
     # What works on all frames at once is as fast in bfloat16 as in int8, where the hardware has it.
-    frames = ComputeType.BFLOAT16 if compute_type is ComputeType.INT8 and bfloat16_is_fast(device) else compute_type
+    if compute_type is ComputeType.INT8 and bfloat16_is_fast(device):
+        frames = ComputeType.BFLOAT16
     assemble(
         network,
         source,

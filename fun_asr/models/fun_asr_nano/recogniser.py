@@ -337,7 +337,7 @@ def load(options: ModelOptions) -> NanoRecogniser:
     """
     assert options.directory is not None
     device = resolve_device(options.device)
-    compute_type = resolve_compute_type(options.compute_type, device)
+    compute_type = resolve_compute_type(options.compute_type, device, int4=True)
     checkpoint = open_checkpoint(options.directory)
     network = load_network(checkpoint, device, compute_type)
     return NanoRecogniser(

@@ -17,6 +17,7 @@ from fun_asr.models.fun_asr_nano.recogniser import NanoRecogniser, is_own, load
 from fun_asr.models.fun_asr_nano.weights import weight_table
 from fun_asr.models.registry import identify
 from fun_asr.options import ModelOptions, TranscriptionOptions
+from fun_asr.weights.shrink import shrink_to_int4
 from tests.models.fun_asr_nano.folders import LANGUAGE_MODEL, SPECIAL, write_tokenizer
 from tests.models.reference import clips, randomise, segments, shapes_of, worst
 
@@ -157,6 +158,17 @@ def test_shards_are_read_and_the_first_eighth_is_what_is_read_by_default(publish
         encoded = sharded.encode({0: segment})[0]
         assert torch.equal(encoded, published.recogniser.encode({0: segment})[0])
         assert len(sharded.adapted(encoded)) == -(-len(encoded) // 8)
+
+
+def test_a_small_folder_computes_with_its_integers(published: Published, tmp_path: Path) -> None:
+    shrink_to_int4(published.directory, tmp_path)
+    tokens = torch.arange(60)
+    logits = []
+    for directory in (published.directory, tmp_path):
+        model = load(ModelOptions(directory=directory, device="cpu", compute_type="int4")).network.language_model
+        with torch.inference_mode():
+            logits.append(model.logits(model(model.embed(tokens), [60])))
+    assert torch.equal(*logits)
 
 
 @pytest.mark.parametrize(
