@@ -115,6 +115,8 @@ class TrainConfig:
     """auto, float32 or bfloat16 (autocast)."""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice."""
+    loader_threads: int = 1
+    """Threads that decode and augment; they change nothing but the speed. A GPU waits for a single one."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -122,8 +124,9 @@ class TrainConfig:
             raise ConfigError("train: no manifests")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ConfigError(f"precision: expected auto, float32 or bfloat16, got {self.precision!r}")
-        if self.steps < 1 or self.average < 1 or self.batch_seconds <= 0 or self.ctc_replay_batches < 1:
-            raise ConfigError("steps, average, batch_seconds and ctc_replay_batches must be positive")
+        counts = (self.steps, self.average, self.ctc_replay_batches, self.loader_threads)
+        if min(counts) < 1 or self.batch_seconds <= 0:
+            raise ConfigError("steps, average, batch_seconds, loader_threads and ctc_replay_batches must be positive")
         if not 0 <= self.ctc_intermediate_weight < 1 or self.ctc_consistency_weight < 0:
             raise ConfigError("ctc_intermediate_weight must lie in [0, 1), and ctc_consistency_weight not be negative")
         if self.room_dir and not self.augment.room_probability:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import json
-import queue
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from fun_asr.errors import CheckpointError, FunASRError, ManifestError
 from fun_asr.text.languages import language_code, unknown_language
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.acoustics import Wave
+from fun_asr.training.ahead import made_ahead
 from fun_asr.training.augment import AugmentConfig, augment_wave, spec_augment
 from fun_asr.training.teaching import Teaching, TeachingBatch, TeachingEntry, load_teaching, stack
 
@@ -332,49 +332,30 @@ def _teaching(utterance: Utterance, tokens_S: Tensor) -> Teaching | None:
 
 
 class Loader:
-    """Batches of one epoch from position `start` on, made ahead by one background thread.
+    """Batches of one epoch from position `start` on, made ahead by background threads.
 
     Each batch has its own random generator, seeded by (seed, epoch, index): a run that resumes at batch k sees what an
-    uninterrupted run sees there.
+    uninterrupted run sees there, with however many threads.
     """
 
     def __init__(
-        self, plan: Sequence[Sequence[Utterance]], collate: Collator, *, seed: int, epoch: int, start: int
+        self,
+        plan: Sequence[Sequence[Utterance]],
+        collate: Collator,
+        *,
+        seed: int,
+        epoch: int,
+        start: int,
+        threads: int = 1,
     ) -> None:
         self._plan, self._collate = plan, collate
-        self._seed, self._epoch, self._start = seed, epoch, start
+        self._seed, self._epoch, self._start, self._threads = seed, epoch, start, threads
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
-        ready: queue.Queue[tuple[int, Batch] | BaseException | None] = queue.Queue(maxsize=4)
-        stopped = threading.Event()
+        def make(index: int) -> Batch | None:
+            return self._collate(self._plan[index], np.random.default_rng([self._seed, self._epoch, index]))
 
-        def put(item: tuple[int, Batch] | BaseException | None) -> None:
-            while not stopped.is_set():
-                try:
-                    return ready.put(item, timeout=0.2)
-                except queue.Full:
-                    continue
-
-        def work() -> None:
-            try:
-                for index in range(self._start, len(self._plan)):
-                    if stopped.is_set():
-                        return
-                    rng = np.random.default_rng([self._seed, self._epoch, index])
-                    batch = self._collate(self._plan[index], rng)
-                    if batch is not None:
-                        put((index, batch))
-                put(None)
-            except BaseException as error:  # handed to the consumer, which raises it
-                put(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        try:
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stopped.set()
-            thread.join()
+        with contextlib.closing(made_ahead(range(self._start, len(self._plan)), make, self._threads)) as made:
+            for index, batch in made:
+                if batch is not None:
+                    yield index, batch

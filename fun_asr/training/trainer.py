@@ -121,7 +121,8 @@ class Trainer:
         while True:
             seed = self.config.seed
             plan = plan_epoch(self.sources, self.config.batch_seconds, seed, self.epoch, self.config.joined)
-            loader = Loader(plan, self.collate, seed=seed, epoch=self.epoch, start=self.position)
+            threads = self.config.loader_threads
+            loader = Loader(plan, self.collate, seed=seed, epoch=self.epoch, start=self.position, threads=threads)
             for index, batch in loader:
                 self.position = index + 1
                 yield batch
