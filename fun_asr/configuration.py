@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -64,8 +64,41 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def load_yaml(cls: type[T], path: Path) -> T:
+def _changed(values: Any, change: str) -> None:
+    """Put what `KEY=VALUE` says into nested mappings and lists."""
+    name, separator, text = change.partition("=")
+    keys = name.strip().removeprefix("training.").split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"--set {change}: expected KEY=VALUE, such as steps=100 or optimizer.learning_rate=1e-4")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change}: no valid YAML ({str(error).splitlines()[0]})") from None
+    for place, key in enumerate(keys):
+        last = place == len(keys) - 1
+        if isinstance(values, list):
+            if not key.isdecimal() or int(key) >= len(values):
+                raise ConfigError(f"--set {change}: {'.'.join(keys[:place])} has no entry {key}")
+            if last:
+                values[int(key)] = value
+            else:
+                values = values[int(key)]
+        elif isinstance(values, dict):
+            if last:
+                values[key] = value
+            else:
+                values = values.setdefault(key, {})
+        else:
+            raise ConfigError(f"--set {change}: {'.'.join(keys[:place])} has no parts")
+
+
+def load_yaml(cls: type[T], path: Path, changes: Sequence[str] = ()) -> T:
     """Read a config dataclass from a YAML file.
+
+    Arguments:
+        cls: the dataclass.
+        path: the file.
+        changes: KEY=VALUE each, with dots between the keys of nested values, and values in YAML.
 
     Raises:
         ConfigError: when the file cannot be read, is no YAML, or does not describe `cls`.
@@ -78,4 +111,7 @@ def load_yaml(cls: type[T], path: Path) -> T:
         raise ConfigError(f"{path}: no valid YAML (nested too deep)") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: no valid YAML ({str(error).splitlines()[0]})") from None
-    return from_mapping(cls, values or {}, str(path))
+    values = values or {}
+    for change in changes:
+        _changed(values, change)
+    return from_mapping(cls, values, str(path))

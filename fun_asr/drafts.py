@@ -12,7 +12,7 @@ from fun_asr.decoding.confidence import word_confidence
 from fun_asr.decoding.words import AlignedWord, WrittenWord, retime
 from fun_asr.punctuation import Punctuator
 from fun_asr.text.itn import inverse_normalize
-from fun_asr.transcript import Word
+from fun_asr.transcript import WRITTEN_WITHOUT_SPACES, Word
 
 __all__ = ["Draft"]
 
@@ -34,7 +34,7 @@ class Draft:
     looped: bool = False
     """Whether the decoder got caught in a loop."""
     timed: list[AlignedWord] | None = None
-    """The same words; None where CTC does not know the language."""
+    """The same in time: words, or characters where the language puts no spaces; None where no times are known."""
     cut_words: int = 0
     """Words left out because CTC does not hear them."""
 
@@ -73,7 +73,9 @@ class Draft:
         return replace(
             self,
             words=[WrittenWord(word) for word in text.split()],
-            timed=None if self.timed is None else retime(self.timed, text),
+            timed=None
+            if self.timed is None
+            else retime(self.timed, text, spaced=language not in WRITTEN_WITHOUT_SPACES),
         )
 
     def words_from(self, start: int, span: Span, rate: int) -> tuple[Word, ...]:

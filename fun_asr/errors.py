@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import os
 
-__all__ = ["AudioDecodeError", "CheckpointError", "ConfigError", "FunASRError", "ManifestError", "ScoringError"]
+__all__ = [
+    "AudioDecodeError",
+    "CheckpointError",
+    "ConfigError",
+    "FunASRError",
+    "ManifestError",
+    "ScoringError",
+    "Terminated",
+]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: what a user's Ctrl-C is, of a machine that shuts down or a scheduler whose time is up."""
 
 
 class FunASRError(Exception):
@@ -33,7 +45,7 @@ class CheckpointError(FunASRError):
     """A model file is missing, damaged, or does not fit the model's configuration."""
 
 
-class ConfigError(FunASRError):
+class ConfigError(FunASRError, ValueError):
     """A configuration has an unknown key, lacks a required one, or holds a value out of range."""
 
 

@@ -34,11 +34,13 @@ class ModelOptions:
     directory: Path | None = None
     """None is the model inside the package."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto, cpu, cuda or cuda:N; several with commas for a large language model."""
     compute_type: str = "auto"
-    """auto, float32, bfloat16, float16 (GPU only) or int8 (CPU only)."""
+    """auto, float32, bfloat16, float16 (GPU only), int8 (CPU only) or int4 (CPU only, models with a language model)."""
     threads: int = 0
     """CPU threads of the network, for the whole process; 0 leaves torch's own number."""
+    aligner: Path | None = None
+    """A model that finds when the words of another one's text are said; not every model needs one."""
 
     def __post_init__(self) -> None:
         if self.threads < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,8 +13,12 @@ from fun_asr.audio.segment import Span
 from fun_asr.errors import AudioDecodeError
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.transcript import Cut, Lost, ModelInfo, Result, Segment, Transcript, TranscriptionFailure
+from fun_asr.transcript.sentences import sentences
 
 __all__ = ["RecordingState"]
+
+
+_Order = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,29 @@ class _Finished:
     span: Span
     channel: int | None
     track: int | None
+    pauses: tuple[tuple[int, int], ...]
     found: RecognisedSegment
 
     @property
-    def order(self) -> tuple[int, int, int]:
+    def order(self) -> _Order:
         return self.span.start, self.track or 0, self.channel or 0
+
+    def segment(self, language: str | None, probability: float | None) -> Segment:
+        """It as a block of the transcript; language and probability are those where nothing was said."""
+        return Segment(
+            start=self.span.start / SAMPLE_RATE,
+            end=self.span.end / SAMPLE_RATE,
+            text=self.found.text,
+            language=self.found.language or language,
+            language_probability=self.found.language_probability if self.found.language else probability,
+            score=self.found.score,
+            words=self.found.words,
+            spoken=self.found.spoken,
+            channel=self.channel,
+            track=self.track,
+            tags=self.found.tags,
+            pauses=tuple((start / SAMPLE_RATE, end / SAMPLE_RATE) for start, end in self.pauses),
+        )
 
 
 @dataclass
@@ -38,6 +60,8 @@ class RecordingState:
     path: str | None
     language: str | None
     """Code; None where it is detected."""
+    offset: float = 0.0
+    """Seconds into the file at which it begins, where it is a part of one."""
     language_evidence: Mapping[str, float] | None = None
     """What the first segment whose language was detected says of it: the prior of the others."""
     samples: int = 0
@@ -49,12 +73,33 @@ class RecordingState:
     """What was found while it was decoded."""
     finished: list[_Finished] = field(default_factory=list)
     """In the order in which they finished."""
+    expected: deque[_Order] = field(default_factory=deque)
+    """The segments that have been read, in that order, without those that `fresh` has given out."""
+    unsaid: dict[_Order, _Finished] = field(default_factory=dict)
+    """Those of them that are finished."""
+
+    def expect(self, segment: AudioSegment) -> None:
+        """Take up that a segment has been read."""
+        self.samples = max(self.samples, segment.span.end)
+        self.expected.append((segment.span.start, segment.track or 0, segment.channel or 0))
+
+    def fresh(self) -> list[Segment]:
+        """The sentences that are known now and were not before, in the order in which they were read.
+
+        A language that is not yet known is None.
+        """
+        found: list[Segment] = []
+        while self.expected and self.expected[0] in self.unsaid:
+            found += sentences(self.unsaid.pop(self.expected.popleft()).segment(self.language, None))
+        return found
 
     def add(self, segment: AudioSegment, found: RecognisedSegment) -> None:
         """Take up what was recognised of a segment."""
         if self.language_evidence is None:
             self.language_evidence = found.language_evidence
-        self.finished.append(_Finished(segment.span, segment.channel, segment.track, found))
+        done = _Finished(segment.span, segment.channel, segment.track, segment.pauses, found)
+        self.finished.append(done)
+        self.unsaid[done.order] = done
 
     def result(self, model: ModelInfo) -> Result | None:
         """What came of the recording; None before it is finished.
@@ -68,27 +113,16 @@ class RecordingState:
             return TranscriptionFailure(path=self.path or self.error.path, error=self.error)
         ordered = sorted(self.finished, key=lambda done: done.order)
         language, probability = self._main_language(ordered)
-        segments = tuple(
-            Segment(
-                start=done.span.start / SAMPLE_RATE,
-                end=done.span.end / SAMPLE_RATE,
-                text=done.found.text,
-                language=done.found.language or language,
-                language_probability=done.found.language_probability if done.found.language else probability,
-                score=done.found.score,
-                words=done.found.words,
-                spoken=done.found.spoken,
-                channel=done.channel,
-                track=done.track,
-            )
-            for done in ordered
-        )
+        chunks = tuple(done.segment(language, probability) for done in ordered)
+        segments = [sentence for chunk in chunks for sentence in sentences(chunk)]
         return Transcript(
             path=self.path,
+            offset=self.offset,
             duration=self.samples / SAMPLE_RATE,
             language=language,
             language_probability=probability,
-            segments=segments,
+            segments=tuple(sorted(segments, key=lambda segment: segment.start)),
+            chunks=chunks,
             word_times=any(done.found.word_times for done in ordered),
             cut=Cut(
                 silent_segments=sum(not done.found.spoken for done in ordered),

@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from typing import Any, TypedDict, Unpack, cast, overload
 
-import numpy as np
 import numpy.typing as npt
 import torch
 
+from fun_asr.audio.arrays import checked_samples, resampled
+from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.excerpt import Excerpt
 from fun_asr.audio.options import AudioOptions
 from fun_asr.audio.prefetch import AudioSegment, EndOfRecording, cut_stream, default_workers, read_segments
+from fun_asr.audio.spool import Source, Spool, is_source
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
 from fun_asr.bundled import BUNDLED_MODEL
+from fun_asr.callbacks import iterate
 from fun_asr.decoding.guard import is_silent
-from fun_asr.decoding.language_model import NGramModel
-from fun_asr.errors import CheckpointError, ConfigError
-from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.errors import AudioDecodeError, ConfigError
 from fun_asr.layers.routing_stats import LayerRouting, collect_routing
 from fun_asr.memory import return_free_memory, set_up_memory
-from fun_asr.models.fun_asr.load import load_network
-from fun_asr.models.fun_asr.network import FunASR
-from fun_asr.models.protocol import RecognisedSegment
-from fun_asr.options import DEFAULT_BEAM_SIZE, Decoding, ModelOptions, TranscriptionOptions
+from fun_asr.models.protocol import RecognisedSegment, SegmentRecogniser
+from fun_asr.models.registry import load_recogniser
+from fun_asr.options import Decoding, ModelOptions, Task, TranscriptionOptions
 from fun_asr.pool import SegmentPool
-from fun_asr.recogniser import Recogniser
 from fun_asr.recording import RecordingState
+from fun_asr.streaming.live import DEFAULT_STREAM, StreamOptions
+from fun_asr.streaming.stream import Stream
 from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.languages import language_code, unknown_language
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
-from fun_asr.transcript import ModelInfo, Result, Transcript
-from fun_asr.weights.directory import CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE
-from fun_asr.weights.load import describe_network
-from fun_asr.weights.precision import resolve_compute_type, resolve_device
+from fun_asr.transcript import ModelInfo, Result, Segment, Transcript, TranscriptionFailure
+from fun_asr.weights.directory import VAD_FILE
 
 __all__ = ["Transcriber", "load", "load_model"]
 
-SEGMENT_SECONDS = 30.0
+BATCH_SEGMENT_SECONDS = 30.0  # by which batches are sized, whatever the longest segment of the model
 POOL_SECONDS = 600.0  # of audio that waits for a batch: 38 MB
 POOL_BATCHES = 16
 PADDED_SECONDS_ON_CPU = 240.0  # of a batch: more makes the caches miss, not the products faster
 
 Progress = Callable[[float], object]
+NewSegments = Callable[[str | None, Sequence[Segment]], object]
 Phrases = Iterable[str | tuple[str, float]]
 
 
@@ -53,16 +56,21 @@ def load_model(
     device: str = "auto",
     compute_type: str = "auto",
     threads: int = 0,
+    aligner: str | os.PathLike[str] | None = None,
 ) -> Transcriber:
     """Load a model for transcription.
 
     Sets how glibc's malloc keeps and returns memory, for the whole process (`fun_asr.memory`).
 
     Arguments:
-        directory: a model directory; None is the model inside the package.
+        directory: a model directory as it is published, or a `.nemo` or `.pt` file; None is the model inside the
+            package.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        compute_type: "auto", "float32", "bfloat16" or "int8" (CPU only).
+        compute_type: "auto", "float32", "bfloat16", "float16" (GPU only), "int8" (CPU only) or "int4" (CPU only, of
+            models with a language model).
         threads: CPU threads of the network, for the whole process; 0 leaves torch's own number.
+        aligner: the folder of a forced aligner, which finds when the words of Qwen's models are said; None leaves them
+            without times.
 
     Raises:
         CheckpointError: when the directory holds no model, or a damaged one.
@@ -74,64 +82,101 @@ def load_model(
             device=device,
             compute_type=compute_type,
             threads=threads,
+            aligner=None if aligner is None else Path(aligner),
         )
     )
 
 
 def load(options: ModelOptions) -> Transcriber:
     """`load_model` with its arguments in one object."""
-    directory = BUNDLED_MODEL if options.directory is None else options.directory
-    device = resolve_device(options.device)
-    compute_type = resolve_compute_type(options.compute_type, device)
+    if options.directory is None:
+        options = dataclasses.replace(options, directory=BUNDLED_MODEL)
     if options.threads:
         torch.set_num_threads(options.threads)
     set_up_memory()
-    network = load_network(directory, device, compute_type)
-    tokenizer = Tokenizer(directory / TOKENIZER_FILE)
-    ctc_tokenizer = CTCTokenizer(directory / CTC_TOKENIZER_FILE)
-    language_model_file = directory / CTC_LANGUAGE_MODEL_FILE
-    language_model = NGramModel.load(language_model_file) if language_model_file.exists() else None
-    config = network.config
-    if tokenizer.no_timestamps >= config.decoder.vocab_size or ctc_tokenizer.vocab_size != config.ctc.vocab_size:
-        raise CheckpointError(f"{directory}: the tokenizers do not belong to this model")
-    detector = load_speech_detector(directory / VAD_FILE)
+    recogniser = load_recogniser(options)
+    # A model without a detector of its own takes the bundled one's.
+    own = Path(options.directory or BUNDLED_MODEL) / VAD_FILE
+    detector = load_speech_detector(own if own.exists() else BUNDLED_MODEL / VAD_FILE)
     return_free_memory()
-    return Transcriber(network, tokenizer, ctc_tokenizer, device, detector, language_model)
+    return Transcriber(recogniser, detector)
+
+
+class TranscriptionKeywords(TypedDict, total=False):
+    """Options of `Transcriber.transcribe` and its like; all may be left out.
+
+    Arguments:
+        language: code, tag such as pt-BR, or name; several are those that are looked for. None and several detect
+            it in every segment, which keeps its recording's language unless it is clearly in another one.
+            Detection needs the decoder: with `ctc`, a language that is not given stays None.
+        decoding: "generate", or "ctc", which is faster, less accurate and knows English only; it uses the model's
+            n-gram language model if it has one.
+        beam_size: hypotheses kept in "generate"; 1 is greedy search.
+        batch_size: most segments (of at most 30 s) recognised at once.
+        word_times: give words times and confidence: by CTC where it knows the language, else by cross-attention.
+        punctuation: make sentences of the bare words of "ctc".
+        itn: write numbers, dates, amounts and the like in digits and symbols (inverse text normalization).
+        hotwords: phrases to prefer where the model finds them plausible, such as names; or pairs of a phrase and
+            its weight, 1 being that of the others. They change which words are written, never their probabilities.
+        task: "translate" writes English whatever is spoken, with a model that can.
+        initial_prompt: text that the model takes for what was said before each segment: names and spelling to
+            follow. It needs a decoder that writes words one after another.
+        temperature_fallback: try a segment with a loop or an unlikely text again at random, ever more freely, as
+            Whisper does; for models without a CTC head, which tells what was not said.
+        channels: "mix" (one channel alone where they cancel each other), "left", "right", a number from 1, or
+            "each": every channel by itself, its number in `Segment.channel`.
+        track: of a file with several audio tracks: a number from 1, a language, or "all"; None is the one that a
+            player would choose.
+        strict: refuse a recording of which a part cannot be decoded, instead of transcribing the rest and saying
+            what is lost (`Transcript.lost`).
+    """
+
+    language: str | Sequence[str] | None
+    decoding: Decoding
+    beam_size: int
+    batch_size: int
+    word_times: bool
+    punctuation: bool
+    itn: bool
+    hotwords: Phrases
+    task: Task
+    initial_prompt: str
+    temperature_fallback: bool
+    channels: str
+    track: str | int | None
+    strict: bool
 
 
 class Transcriber:
     """A loaded model; `load_model` makes one.
 
     The same input, batch size and device give the same output.
+
+    Arguments:
+        recogniser: the model.
+        detector: finds speech; None takes everything for it that is not silent.
     """
 
-    def __init__(
-        self,
-        network: FunASR,
-        tokenizer: Tokenizer,
-        ctc_tokenizer: CTCTokenizer,
-        device: torch.device,
-        detector: SpeechDetector | None = None,
-        language_model: NGramModel | None = None,
-    ) -> None:
-        self._network = network
-        self._tokenizer = tokenizer
-        self._device = device
-        self._detector = detector
-        self._info = describe_network(network, "fun_asr")
-        self.recogniser = Recogniser(network, tokenizer, ctc_tokenizer, device, language_model)
+    def __init__(self, recogniser: SegmentRecogniser, detector: SpeechDetector | None = None) -> None:
+        self.recogniser = recogniser
         """What recognises segments, for those who measure its parts."""
-        self._segment_seconds = min(SEGMENT_SECONDS, network.config.encoder.max_frames / ENCODER_FRAMES_PER_SECOND)
+        self._detector = detector
+        self._on_cpu = recogniser.info.device.startswith("cpu")
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Codes of the languages that the model's vocabulary has."""
-        return tuple(self._tokenizer.languages)
+        """Codes of the languages that the model knows."""
+        return self.recogniser.languages
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the model can write of speech."""
+        return self.recogniser.tasks
 
     @property
     def info(self) -> ModelInfo:
         """What the model is and what it computes with on this machine."""
-        return self._info
+        return self.recogniser.info
 
     def collect_routing(self) -> AbstractContextManager[list[LayerRouting]]:
         """Count where the decoder's experts are used by what is transcribed inside a `with` block.
@@ -140,131 +185,177 @@ class Transcriber:
             a context manager that gives one `LayerRouting` a decoder layer, none for a model without routed experts;
             `fun_asr.layers.routing_stats.collect_routing` says which tokens count.
         """
-        return collect_routing(self._network.decoder)
+        decoder = getattr(getattr(self.recogniser, "network", None), "decoder", None)
+        return contextlib.nullcontext([]) if decoder is None else collect_routing(decoder)
 
+    @overload
+    def transcribe(  # type: ignore[overload-overlap]  # a string is one path, not several of one letter
+        self,
+        sources: Source,
+        *,
+        raise_on_error: bool = ...,
+        on_progress: Progress | None = ...,
+        **options: Unpack[TranscriptionKeywords],
+    ) -> Transcript: ...
+    @overload
     def transcribe(
         self,
-        paths: Iterable[str | os.PathLike[str]],
+        sources: Iterable[Source],
         *,
-        language: str | Sequence[str] | None = None,
-        decoding: Decoding = "generate",
-        beam_size: int = DEFAULT_BEAM_SIZE,
-        batch_size: int = 16,
-        word_times: bool = True,
-        punctuation: bool = True,
-        itn: bool = True,
-        hotwords: Phrases = (),
-        channels: str = "mix",
-        track: str | int | None = None,
-        strict: bool = False,
+        raise_on_error: bool = ...,
+        on_progress: Progress | None = ...,
+        **options: Unpack[TranscriptionKeywords],
+    ) -> Generator[Result, None, None]: ...
+    def transcribe(
+        self,
+        sources: Source | Iterable[Source],
+        *,
+        raise_on_error: bool = False,
         on_progress: Progress | None = None,
-    ) -> Generator[Result, None, None]:
-        """Transcribe recordings of any number and length, in memory that depends on neither.
+        **options: Unpack[TranscriptionKeywords],
+    ) -> Transcript | Generator[Result, None, None]:
+        """Transcribe one recording, or recordings of any number and length, in memory that depends on neither.
 
         Arguments:
-            paths: audio or video files; taken one by one, shortly before they are opened.
-            language: code, tag such as pt-BR, or name; several are those that are looked for. None and several detect
-                it in every segment, which keeps its recording's language unless it is clearly in another one.
-                Detection needs the decoder: with `ctc`, a language that is not given stays None.
-            decoding: "generate", or "ctc", which is faster, less accurate and knows English only; it uses the model's
-                n-gram language model if it has one.
-            beam_size: hypotheses kept in "generate"; 1 is greedy search.
-            batch_size: most segments (of at most 30 s) recognised at once.
-            word_times: give English words times and confidence; the CTC head knows no other language.
-            punctuation: make sentences of the bare words of "ctc".
-            itn: write numbers, dates, amounts and the like in digits and symbols (inverse text normalization).
-            hotwords: phrases to prefer where the model finds them plausible, such as names; or pairs of a phrase and
-                its weight, 1 being that of the others. They change which words are written, never their probabilities.
-            channels: "mix" (one channel alone where they cancel each other), "left", "right", a number from 1, or
-                "each": every channel by itself, its number in `Segment.channel`.
-            track: of a file with several audio tracks: a number from 1, a language, or "all"; None is the one that a
-                player would choose.
-            strict: refuse a recording of which a part cannot be decoded, instead of transcribing the rest and saying
-                what is lost (`Transcript.lost`).
+            sources: audio or video files: their paths, or their content as bytes or as files open for reading in
+                binary. Several are taken one by one, shortly before they are opened. Parts of a file are
+                `fun_asr.audio.excerpt.Excerpt`s; those that follow each other in time are decoded once.
+            raise_on_error: raise the error of a recording that fails, at its place, instead of giving a
+                `TranscriptionFailure`.
             on_progress: called with the seconds of audio finished since the last call.
+            options: see `TranscriptionKeywords`.
 
         Returns:
-            an iterator over a `Transcript`, or a `TranscriptionFailure`, for each path in the order of the paths, each
-            as soon as it and those before it are done. One recording's failure leaves the others as they were.
+            of one recording its transcript; of several an iterator over a `Transcript`, or a `TranscriptionFailure`,
+            for each in their order, each as soon as it and those before it are done. One recording's failure leaves the
+            others as they were.
 
         Raises:
             ConfigError: for a language that the model lacks, a hotword that cannot be used, or another option out of
                 range.
+            AudioDecodeError: when one recording was given and cannot be read.
         """
-        given, among = known_codes(language)
-        options = TranscriptionOptions(
-            language=given,
-            languages=among,
-            decoding=decoding,
-            beam_size=beam_size,
-            batch_size=batch_size,
-            word_times=word_times,
-            punctuation=punctuation,
-            itn=itn,
-            hotwords=checked_hotwords(hotwords),
-            audio=AudioOptions(channels=channels, track=None if track is None else str(track), strict=strict),
-        )
-        return self.run(paths, options, on_progress)
+        chosen = transcription_options(options)
+        self._check(chosen)
+        if is_source(sources):
+            (result,) = self._of_sources([cast(Source, sources)], chosen, on_progress)
+            return result.unwrap()
+        results = self._of_sources(cast("Iterable[Source]", sources), chosen, on_progress)
+        return _unwrapped(results) if raise_on_error else results
+
+    def stream_segments(
+        self, source: Source, *, on_progress: Progress | None = None, **options: Unpack[TranscriptionKeywords]
+    ) -> Iterator[Segment]:
+        """The sentences of one recording, each as soon as it is known; in a long one that is long before the end.
+
+        Arguments:
+            source, on_progress, options: as for `transcribe`.
+
+        Raises:
+            ConfigError: as for `transcribe`.
+            AudioDecodeError: when the recording cannot be read; what was understood before comes first.
+        """
+        chosen = transcription_options(options)
+        self._check(chosen)
+
+        def recognise(call: Callable[[Segment], None]) -> None:
+            def say(_: str | None, segments: Sequence[Segment]) -> None:
+                for segment in segments:
+                    if segment.text:
+                        call(segment)
+
+            for result in self._of_sources([source], chosen, on_progress, say):
+                result.unwrap()
+
+        return iterate(recognise)
+
+    def _of_sources(
+        self,
+        sources: Iterable[Source],
+        options: TranscriptionOptions,
+        on_progress: Progress | None,
+        on_segments: NewSegments | None = None,
+    ) -> Generator[Result, None, None]:
+        """`run` with recordings that need not be files."""
+        with Spool() as spool, closing(self.run(spool.paths(sources), options, on_progress, on_segments)) as results:
+            for result in results:
+                path = result.path
+                if spool.is_spooled(path):
+                    result = _renamed(result, spool.name_of(path))
+                    spool.drop(path)
+                yield result
 
     def run(
         self,
         paths: Iterable[str | os.PathLike[str]],
         options: TranscriptionOptions,
         on_progress: Progress | None = None,
+        on_segments: NewSegments | None = None,
     ) -> Generator[Result, None, None]:
-        """`transcribe` with its options in one object."""
+        """`transcribe` with its options in one object.
+
+        Arguments:
+            on_segments: called with a path and the segments that are known since the last call, in the order in which
+                each recording was read, long before the transcript is whole.
+        """
         self._check(options)
-        return self._transcribe(paths, options, on_progress)
+        return self._transcribe(paths, options, on_progress, on_segments)
+
+    def stream(
+        self,
+        *,
+        sampling_rate: int = SAMPLE_RATE,
+        silence: float = DEFAULT_STREAM.silence,
+        interval: float = DEFAULT_STREAM.interval,
+        **options: Unpack[TranscriptionKeywords],
+    ) -> Stream:
+        """Recognise speech while it is spoken.
+
+        Arguments:
+            sampling_rate: of the samples that will be fed, Hz.
+            silence: seconds without speech that end an utterance.
+            interval: seconds of sound between two partial results; 0 gives none.
+            options: see `TranscriptionKeywords`; how what is final is recognised.
+
+        Raises:
+            ConfigError: as for `transcribe`.
+        """
+        stream = StreamOptions(silence=silence, interval=interval)
+        return self.run_stream(transcription_options(options), sampling_rate, stream)
+
+    def run_stream(
+        self, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE, stream: StreamOptions = DEFAULT_STREAM
+    ) -> Stream:
+        """`stream` with its options in objects."""
+        self._check(options)
+        if self._detector is None:
+            raise ConfigError("a stream needs a speech detector")
+        return Stream(self.recogniser, self._detector, options, sampling_rate, stream)
 
     def transcribe_samples(
-        self,
-        samples: npt.NDArray[np.float32],
-        *,
-        language: str | Sequence[str] | None = None,
-        decoding: Decoding = "generate",
-        beam_size: int = DEFAULT_BEAM_SIZE,
-        batch_size: int = 16,
-        word_times: bool = True,
-        punctuation: bool = True,
-        itn: bool = True,
-        hotwords: Phrases = (),
+        self, samples: npt.ArrayLike, *, sampling_rate: int = SAMPLE_RATE, **options: Unpack[TranscriptionKeywords]
     ) -> Transcript:
         """Transcribe a waveform in memory.
 
         Arguments:
-            samples: floating-point `[samples]`, mono at 16 kHz, in [-1, 1].
-            language, decoding, beam_size, batch_size, word_times, punctuation, itn, hotwords: as for `transcribe`.
+            samples: mono `[samples]`, floating point in [-1, 1] or int16.
+            sampling_rate: of the samples, Hz.
+            options: see `TranscriptionKeywords`; those of files do not count.
 
         Raises:
-            ConfigError: as for `transcribe`.
-            ValueError: when the samples are not one row of finite floating-point numbers.
+            ConfigError: as for `transcribe`, and when the samples are not one row of such numbers.
         """
-        given, among = known_codes(language)
-        options = TranscriptionOptions(
-            language=given,
-            languages=among,
-            decoding=decoding,
-            beam_size=beam_size,
-            batch_size=batch_size,
-            word_times=word_times,
-            punctuation=punctuation,
-            itn=itn,
-            hotwords=checked_hotwords(hotwords),
-        )
-        return self.run_samples(samples, options)
+        return self.run_samples(samples, transcription_options(options), sampling_rate)
 
-    def run_samples(self, samples: npt.NDArray[np.floating], options: TranscriptionOptions) -> Transcript:
+    def run_samples(
+        self, samples: npt.ArrayLike, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE
+    ) -> Transcript:
         """`transcribe_samples` with its options in one object."""
-        samples = np.asarray(samples)
-        if samples.ndim != 1 or samples.dtype.kind != "f" or not np.isfinite(samples).all():
-            raise ValueError(
-                f"need finite floating-point mono samples of shape [samples], got {samples.dtype} {list(samples.shape)}"
-            )
         self._check(options)
-        blocks = [samples.astype(np.float32, copy=False)]
+        blocks = [resampled(checked_samples(samples), sampling_rate)]
 
         def events() -> Iterator[AudioSegment | EndOfRecording]:
-            yield from cut_stream(0, blocks, self._segment_seconds, self._detector)
+            yield from cut_stream(0, blocks, self.recogniser.segment_seconds, self._detector)
             yield EndOfRecording(0, None)
 
         result = next(self._results(events(), {0: RecordingState(None, options.language)}, options, None))
@@ -274,8 +365,10 @@ class Transcriber:
     def _check(self, options: TranscriptionOptions) -> None:
         """Raises ConfigError for what this model cannot do."""
         for code in (options.language, *options.languages):
-            if code is not None and code not in self._tokenizer.languages:
+            if code is not None and code not in self.languages:
                 raise ConfigError(f"language {code!r} is unknown to the model; it has {', '.join(self.languages)}")
+        if options.task not in self.tasks:
+            raise ConfigError(f"task {options.task}: this model can only {' and '.join(self.tasks)}")
         self.recogniser.prepare(options)
 
     def _transcribe(
@@ -283,19 +376,23 @@ class Transcriber:
         paths: Iterable[str | os.PathLike[str]],
         options: TranscriptionOptions,
         on_progress: Progress | None,
+        on_segments: NewSegments | None,
     ) -> Generator[Result, None, None]:
         recordings: dict[int, RecordingState] = {}
 
-        def opened() -> Iterator[str]:
+        def opened() -> Iterator[str | Excerpt]:
             for index, path in enumerate(paths):
                 name = os.fsdecode(path)
-                recordings[index] = RecordingState(name, options.language)
-                yield name
+                offset = path.offset if isinstance(path, Excerpt) else 0.0
+                recordings[index] = RecordingState(name, options.language, offset=offset)
+                yield path if isinstance(path, Excerpt) else name
 
         # Closed with this iterator, so that the readers end when the caller stops early.
-        segments = read_segments(opened(), self._segment_seconds, default_workers(), self._detector, options.audio)
+        segments = read_segments(
+            opened(), self.recogniser.segment_seconds, default_workers(), self._detector, options.audio
+        )
         with closing(segments) as events:
-            yield from self._results(events, recordings, options, on_progress)
+            yield from self._results(events, recordings, options, on_progress, on_segments)
 
     def _results(
         self,
@@ -303,21 +400,23 @@ class Transcriber:
         recordings: dict[int, RecordingState],
         options: TranscriptionOptions,
         on_progress: Progress | None,
+        on_segments: NewSegments | None = None,
     ) -> Iterator[Result]:
         """Fill the pool, take a batch of like lengths from it, recognise it; `recordings` loses what is yielded."""
-        on_cpu = self._device.type == "cpu"
+        on_cpu = self._on_cpu
         pool = SegmentPool(
             # Deep enough that a batch finds segments of its length; an accelerator is fed by its batch size alone.
-            max_seconds=POOL_SECONDS if on_cpu else max(POOL_SECONDS, options.batch_size * SEGMENT_SECONDS),
+            max_seconds=POOL_SECONDS if on_cpu else max(POOL_SECONDS, options.batch_size * BATCH_SEGMENT_SECONDS),
             max_segments=POOL_BATCHES * options.batch_size,
             batch_size=options.batch_size,
-            padded_seconds=PADDED_SECONDS_ON_CPU if on_cpu else options.batch_size * SEGMENT_SECONDS,
+            padded_seconds=PADDED_SECONDS_ON_CPU if on_cpu else options.batch_size * BATCH_SEGMENT_SECONDS,
         )
+        detects = options.decoding == "generate" and self.recogniser.detects_languages
         first = 0  # recording not yielded yet
 
         def ready() -> Iterator[Result]:
             nonlocal first
-            while first in recordings and (result := recordings[first].result(self._info)) is not None:
+            while first in recordings and (result := recordings[first].result(self.info)) is not None:
                 del recordings[first]
                 first += 1
                 yield result
@@ -325,6 +424,12 @@ class Transcriber:
         def report(seconds: float) -> None:
             if on_progress is not None and seconds:
                 on_progress(seconds)
+
+        def announce(owners: Iterable[RecordingState]) -> None:
+            if on_segments is not None:
+                for owner in owners:
+                    if fresh := owner.fresh():
+                        on_segments(owner.path, fresh)
 
         exhausted = False
         while not exhausted or pool:
@@ -336,9 +441,11 @@ class Transcriber:
                 else:
                     done = self._receive(event, recordings[event.recording], pool)
                     report(done)
+                    if done:
+                        announce([recordings[event.recording]])
                     yield from ready()
             if pool:
-                undetected = self._undetected(recordings) if options.decoding == "generate" else frozenset()
+                undetected = self._undetected(recordings) if detects else frozenset()
                 batch = pool.take(undetected)
                 owners = [recordings[segment.recording] for segment in batch]
                 found = self.recogniser.recognise(
@@ -351,6 +458,7 @@ class Transcriber:
                     owner.pending -= 1
                     owner.add(segment, recognised)
                 return_free_memory()
+                announce(recordings[index] for index in sorted({segment.recording for segment in batch}))
                 report(sum(segment.span.seconds for segment in batch))
             yield from ready()
 
@@ -370,13 +478,47 @@ class Transcriber:
             if event.error is not None:
                 pool.drop(event.recording)
             return 0.0
-        recording.samples = max(recording.samples, event.span.end)
+        recording.expect(event)
         if event.speech and not is_silent(event.samples):
             recording.pending += 1
             pool.add(event)
             return 0.0
         recording.add(event, RecognisedSegment())
         return event.span.seconds
+
+
+def transcription_options(keywords: TranscriptionKeywords) -> TranscriptionOptions:
+    """The options that a caller names, in one object.
+
+    Raises:
+        ConfigError: for a value out of range, or a name that is no option.
+    """
+    values: dict[str, Any] = {**keywords}
+    unknown = next((name for name in values if name not in TranscriptionKeywords.__annotations__), None)
+    if unknown is not None:
+        raise TypeError(f"unexpected keyword argument {unknown!r}")
+    values["language"], values["languages"] = known_codes(values.pop("language", None))
+    values["hotwords"] = checked_hotwords(values.pop("hotwords", ()))
+    audio = {name: values.pop(name) for name in ("channels", "track", "strict") if name in values}
+    if audio.get("track") is not None:
+        audio["track"] = str(audio["track"])
+    return TranscriptionOptions(audio=AudioOptions(**audio), **values)
+
+
+def _unwrapped(results: Generator[Result, None, None]) -> Generator[Result, None, None]:
+    with closing(results):
+        for result in results:
+            yield result.unwrap()
+
+
+def _renamed(result: Result, name: str | None) -> Result:
+    if isinstance(result, Transcript):
+        return dataclasses.replace(result, path=name)
+    name = name or "a recording in memory"
+    error = result.error
+    return TranscriptionFailure(
+        path=name, error=AudioDecodeError(name, error.cause) if isinstance(error, AudioDecodeError) else error
+    )
 
 
 def known_codes(language: str | Sequence[str] | None) -> tuple[str | None, tuple[str, ...]]:

@@ -1,5 +1,6 @@
 """Compute kernels of the mixture-of-experts layers, in plain PyTorch."""
 
+from fun_asr.kernels.chosen_experts import chosen_experts
 from fun_asr.kernels.expert_parallel import local_experts, parallel_experts
 from fun_asr.kernels.experts import ACTIVATIONS, METHODS, choose_method, expert_mlp
 from fun_asr.kernels.grouped_matmul import BACKENDS, choose_backend, grouped_matmul, grouped_mm_supports
@@ -22,6 +23,7 @@ __all__ = [
     "Routing",
     "choose_backend",
     "choose_method",
+    "chosen_experts",
     "combine",
     "expert_load",
     "expert_mlp",

@@ -92,7 +92,7 @@ def expert_mlp(
         return _unsorted(x_ND, routing, w_in_EDH, w_out_EFD, activation)
     if method == "dense":
         return _dense(x_ND, routing, w_in_EDH, w_out_EFD, activation)
-    rows = _sort_rows(routing.experts_NK, len(w_in_EDH))
+    rows = sort_rows(routing.experts_NK, len(w_in_EDH))
     return _forward(x_ND, routing.weights_NK, rows, w_in_EDH, w_out_EFD, activation, None)
 
 
@@ -142,7 +142,8 @@ def _check(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, 
         raise ValueError(f"x and both matrices must share one dtype outside autocast, got {dtypes}")
 
 
-def _activate(h_nH: Tensor, activation: str) -> Tensor:
+def activate(h_nH: Tensor, activation: str) -> Tensor:
+    """Return the activation ``[n, F]`` of first products ``[n, H]``."""
     if activation == "gelu":
         return functional.gelu(h_nH)
     gate_nF, up_nF = h_nH.chunk(2, dim=-1)
@@ -176,7 +177,7 @@ def _unsorted(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tenso
         if min(experts) < 0 or max(experts) >= len(w_in_EDH):
             raise ValueError(f"experts must lie between 0 and {len(w_in_EDH) - 1}")
         h_KH = torch.cat([x_ND[n : n + 1] @ w_in_EDH[e] for e in experts])
-        a_KF = _activate(h_KH, activation) * routing.weights_NK[n, :, None].to(x_ND.dtype)
+        a_KF = activate(h_KH, activation) * routing.weights_NK[n, :, None].to(x_ND.dtype)
         y_1D = a_KF[:1] @ w_out_EFD[experts[0]]
         for k, e in enumerate(experts[1:], start=1):
             y_1D = torch.addmm(y_1D, a_KF[k : k + 1], w_out_EFD[e])
@@ -186,7 +187,7 @@ def _unsorted(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tenso
 
 def _dense(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor, activation: str) -> Tensor:
     N, E = len(x_ND), len(w_in_EDH)
-    a_ENF = _activate(torch.matmul(x_ND, w_in_EDH), activation)
+    a_ENF = activate(torch.matmul(x_ND, w_in_EDH), activation)
     weights_NE = routing.weights_NK.new_zeros(N, E).scatter_(1, routing.experts_NK, routing.weights_NK)
     weights_EN1 = weights_NE.T[..., None]
     a_ENF = a_ENF.mul_(weights_EN1.to(x_ND.dtype))
@@ -229,12 +230,13 @@ class _Rows:
         return torch.empty_like(self.order_R).scatter_(0, self.order_R, places_R)
 
 
-def _sort_rows(experts_NK: Tensor, num_experts: int) -> _Rows:
+def sort_rows(experts_NK: Tensor, num_experts: int) -> _Rows:
+    """Sort the R rows by expert."""
     order_R, offsets_E = group_by_expert(experts_NK, num_experts)
     return _Rows(order_R, order_R // experts_NK.shape[1], offsets_E.tolist())
 
 
-def _sum_over_experts(y_RD: Tensor, rows: _Rows, shape: torch.Size) -> Tensor:
+def sum_over_experts(y_RD: Tensor, rows: _Rows, shape: torch.Size) -> Tensor:
     """Return each token's sum over its rows, in the order of its experts, in float32."""
     N, K = shape
     positions_NK = rows.positions().view(N, K)
@@ -261,9 +263,9 @@ def _forward(
         x_nD = x_ND.index_select(0, rows.tokens_R[start:end])
         h_nH = x_nD @ w_in_of[e] if kept_RH is None else torch.mm(x_nD, w_in_of[e], out=kept_RH[start:end])
         # The weight scales the narrower side of the second product.
-        a_nF = _activate(h_nH, activation).mul_(weights_R[start:end, None])
+        a_nF = activate(h_nH, activation).mul_(weights_R[start:end, None])
         torch.mm(a_nF, w_out_of[e], out=y_RD[start:end])
-    return _sum_over_experts(y_RD, rows, weights_NK.shape)
+    return sum_over_experts(y_RD, rows, weights_NK.shape)
 
 
 def _multiply_into(out: Tensor, left: Tensor, right: Tensor, first: bool) -> None:
@@ -288,7 +290,7 @@ class _ExpertMLP(torch.autograd.Function):
         activation: str,
     ) -> Tensor:
         h_RH = x_ND.new_empty(experts_NK.numel(), w_in_EDH.shape[2])
-        rows = _sort_rows(experts_NK, len(w_in_EDH))
+        rows = sort_rows(experts_NK, len(w_in_EDH))
         y_ND = _forward(x_ND, weights_NK, rows, w_in_EDH, w_out_EFD, activation, h_RH)
         ctx.save_for_backward(x_ND, weights_NK, w_in_EDH, w_out_EFD, h_RH)
         ctx.rows, ctx.activation = rows, activation
@@ -315,13 +317,13 @@ class _ExpertMLP(torch.autograd.Function):
             x_nD, grad_nD, h_nH = x_ND.index_select(0, tokens_n), grad_ND.index_select(0, tokens_n), h_RH[start:end]
             # The gradients of the matrices are as large as all experts: the first block writes, later ones add.
             first = start == rows.start(e)
-            a_nF = _activate(h_nH, ctx.activation)
+            a_nF = activate(h_nH, ctx.activation)
             d_a_nF = grad_nD @ w_out_of[e].T
             d_weights_R[start:end] = (d_a_nF * a_nF).sum(dim=-1, dtype=d_weights_R.dtype)
             _multiply_into(d_w_out_of[e], a_nF.mul_(weights_n1).T, grad_nD, first)
             d_h_nH = _activate_backward(h_nH, d_a_nF.mul_(weights_n1), ctx.activation)
             _multiply_into(d_w_in_of[e], x_nD.T, d_h_nH, first)
             torch.mm(d_h_nH, w_in_of[e].T, out=d_x_RD[start:end])
-        d_x_ND = _sum_over_experts(d_x_RD, rows, weights_NK.shape)
+        d_x_ND = sum_over_experts(d_x_RD, rows, weights_NK.shape)
         d_weights_NK = torch.empty_like(d_weights_R).scatter_(0, rows.order_R, d_weights_R).view_as(weights_NK)
         return d_x_ND, d_weights_NK, None, d_w_in_EDH, d_w_out_EFD, None

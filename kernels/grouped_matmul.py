@@ -16,8 +16,10 @@ BACKENDS = ("grouped_mm", "split", "select", "gather")
 _STRIDE_BYTES = 16
 _GROUPED_MM_DTYPES = (torch.float32, torch.bfloat16)
 
-# Up to this many rows "select" was the fastest forward pass on CPU, or within a tenth of it: see README.md.
-_SELECT_MAX_ROWS = 8
+_HAS_GROUPED_MM = hasattr(functional, "grouped_mm")
+
+_Run = tuple[int, int, int]
+"""Expert, first row, end row."""
 
 
 def grouped_matmul(
@@ -48,6 +50,8 @@ def grouped_matmul(
     Source:
         The grouped GEMM of MegaBlocks (Gale et al., 2022) without dropped or padded rows.
     """
+    if backend is None and scale_EF is None and _is_plain(x_ND, w_EDF, offsets_E):
+        return _plain(x_ND, w_EDF, offsets_E)
     _check_operands(x_ND, w_EDF, offsets_E, scale_EF)
     dtype = autocast_dtype(x_ND)
     if backend is None:
@@ -67,7 +71,15 @@ def grouped_matmul(
 
 
 def choose_backend(
-    N: int, E: int, D: int, F: int, *, dtype: torch.dtype, device: torch.device, needs_grad: bool
+    N: int,
+    E: int,
+    D: int,
+    F: int,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    needs_grad: bool,
+    used: int | None = None,
 ) -> str:
     """Name the fastest exact backend for a shape, from the measurements in kernels/README.md.
 
@@ -79,6 +91,7 @@ def choose_backend(
         dtype: Dtype of the product, or int8 for int8 matrices.
         device: Device of the operands.
         needs_grad: Whether a backward pass will follow.
+        used: Experts that own rows, where that is known; else as many as can.
 
     Returns:
         One of ``BACKENDS``; "split" wherever the faster ones do not apply.
@@ -89,9 +102,56 @@ def choose_backend(
     # Casts one expert's integers at a time, which then are in cache. They have no gradient that it could waste.
     if dtype == torch.int8:
         return "select" if device.type == "cpu" else "split"
-    if device.type == "cpu" and not needs_grad and N <= _SELECT_MAX_ROWS:
+    if device.type == "cpu" and not needs_grad and _few(min(N, E) if used is None else used, E):
         return "select"
     return "grouped_mm" if grouped_mm_supports(N, D, F, dtype=dtype, device=device) else "split"
+
+
+def _few(used: int, E: int) -> bool:
+    """Whether so few of the experts own rows that multiplying with each from here costs less than grouped_mm.
+
+    Both multiply expert by expert. grouped_mm spends about a microsecond on every expert, used or not, and saves two
+    on each one used: calls, not arithmetic, so it holds for all sizes and processors.
+    """
+    return 3 * used <= E + 4
+
+
+def _is_plain(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> bool:
+    """Whether these are valid operands on the CPU, and neither gradient, autocast nor compiling is in play.
+
+    A small product takes 8 microseconds; the checks with an explanation for each mistake would take as long.
+    """
+    if torch.is_grad_enabled() or not (x_ND.is_cpu and w_EDF.is_cpu and offsets_E.is_cpu):
+        return False
+    dtype = x_ND.dtype
+    if w_EDF.dtype != dtype or offsets_E.dtype != torch.int32 or dtype == torch.int8:
+        return False
+    x_shape, w_shape, offsets_shape = x_ND.shape, w_EDF.shape, offsets_E.shape
+    if len(x_shape) != 2 or len(w_shape) != 3 or len(offsets_shape) != 1:
+        return False
+    if x_shape[1] != w_shape[1] or offsets_shape[0] != w_shape[0] or not w_shape[0]:
+        return False
+    return not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+
+
+def _plain(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> Tensor:
+    N, D = x_ND.shape
+    E, _, F = w_EDF.shape
+    runs = _host_bounds(offsets_E, N)
+    size = x_ND.dtype.itemsize
+    if (
+        not _few(len(runs), E)
+        and _HAS_GROUPED_MM
+        and x_ND.dtype in _GROUPED_MM_DTYPES
+        and D
+        and F
+        and not (D * size % _STRIDE_BYTES or F * size % _STRIDE_BYTES)
+        # Several experts have rows, and no aligned width is one: what is contiguous has the strides of its shape.
+        and x_ND.is_contiguous()
+        and (w_EDF.is_contiguous() or w_EDF.mT.is_contiguous())
+    ):
+        return functional.grouped_mm(x_ND, w_EDF, offs=offsets_E)
+    return _multiply_runs(x_ND, w_EDF, runs)
 
 
 def grouped_mm_supports(N: int, D: int, F: int, *, dtype: torch.dtype, device: torch.device) -> bool:
@@ -100,7 +160,7 @@ def grouped_mm_supports(N: int, D: int, F: int, *, dtype: torch.dtype, device: t
     It needs torch 2.9 or later on CPU and compute capability 8.0 on CUDA, float32 (CPU only) or bfloat16, at least one
     row, and widths whose rows span multiples of 16 bytes.
     """
-    if not hasattr(functional, "grouped_mm") or dtype not in _GROUPED_MM_DTYPES or N == 0:
+    if not _HAS_GROUPED_MM or dtype not in _GROUPED_MM_DTYPES or N == 0:
         return False
     # torch.compile's shape rule for grouped_mm refuses float32, though the CPU kernel takes it (torch 2.14).
     if dtype == torch.float32 and torch.compiler.is_compiling():
@@ -165,13 +225,20 @@ def _require_partition(offsets_E: Tensor, N: int) -> None:
     require(partition, f"offsets must be non-decreasing from 0 and end at the number of rows, {N}")
 
 
-def _host_bounds(offsets_E: Tensor, N: int) -> list[tuple[int, int, int]]:
+def _host_bounds(offsets_E: Tensor, N: int) -> list[_Run]:
     """Return (expert, start, end) of every expert that owns rows; on CUDA this waits for the device."""
-    ends = offsets_E.tolist()
-    starts = [0, *ends[:-1]]
-    if ends[-1] != N or any(end < start for start, end in zip(starts, ends, strict=True)):
+    runs = []
+    start = 0
+    for e, end in enumerate(offsets_E.tolist()):
+        if end != start:
+            if end < start:
+                break
+            runs.append((e, start, end))
+            start = end
+    if start != N or (runs and end < start):
+        ends = offsets_E.tolist()
         raise ValueError(f"offsets must be non-decreasing from 0 and end at the number of rows, {N}, got {ends}")
-    return [(e, start, end) for e, (start, end) in enumerate(zip(starts, ends, strict=True)) if end > start]
+    return runs
 
 
 def _expert_of_rows(offsets_E: Tensor, N: int) -> Tensor:
@@ -229,8 +296,20 @@ def _split(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> Tensor:
 
 
 def _select(x_ND: Tensor, w_EDF: Tensor, offsets_E: Tensor) -> Tensor:
-    bounds = _host_bounds(offsets_E, x_ND.shape[0]) or [(0, 0, 0)]
-    products = [x_ND[start:end] @ w_EDF[e].to(x_ND.dtype) for e, start, end in bounds]
+    return _multiply_runs(x_ND, w_EDF, _host_bounds(offsets_E, x_ND.shape[0]))
+
+
+def _multiply_runs(x_ND: Tensor, w_EDF: Tensor, runs: list[_Run]) -> Tensor:
+    """Multiply each run of rows with its expert's matrix, which alone is read. The matrices may have another dtype."""
+    if not runs:
+        return x_ND @ w_EDF[0].to(x_ND.dtype)
+    x_of = x_ND.split([end - start for _, start, end in runs]) if len(runs) > 1 else (x_ND,)
+    # One view of each matrix costs what three take when made at once.
+    w_DF_of = w_EDF.unbind(0) if 3 * len(runs) > len(w_EDF) else w_EDF
+    if w_EDF.dtype == x_ND.dtype:
+        products = [x_nD.mm(w_DF_of[e]) for x_nD, (e, _, _) in zip(x_of, runs, strict=True)]
+    else:
+        products = [x_nD.mm(w_DF_of[e].to(x_ND.dtype)) for x_nD, (e, _, _) in zip(x_of, runs, strict=True)]
     return products[0] if len(products) == 1 else torch.cat(products)
 
 

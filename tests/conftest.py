@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
+from fun_asr.audio.vad import SpeechDetector
 from fun_asr.layers.decoder import DecoderConfig
 from fun_asr.layers.encoder import EncoderConfig
 from fun_asr.models.fun_asr.config import CTCConfig, ModelConfig
@@ -16,7 +18,7 @@ from fun_asr.punctuation.bert import BertConfig
 from fun_asr.punctuation.network import PunctuationConfig, PunctuationModel, PunctuationNet, save_punctuation
 from fun_asr.punctuation.wordpiece import SPECIAL_PIECES
 from fun_asr.text.tokenizer import train_ctc_tokenizer
-from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, save_model
+from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FILE, save_model
 
 SPECIAL_TOKENS = ["endoftext", "startoftranscript", "en", "de", "zh", "transcribe", "notimestamps"]
 SENTENCES = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen jugs", "how vexing is that"]
@@ -26,7 +28,7 @@ SENTENCES = ["the quick brown fox jumps over the lazy dog", "pack my box with fi
 def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of a few thousand random weights that knows en, de and zh, and whose CTC head hears something anywhere.
 
-    Its texts are strings of random letters that depend on the audio.
+    Its texts are strings of random letters that depend on the audio. Its detector takes any sound for speech.
     """
     directory = tmp_path_factory.mktemp("tiny-model")
     letters = {letter: number for number, letter in enumerate([*string.ascii_lowercase, "Ġ"])}
@@ -54,7 +56,28 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         model.decoder.embedding.weight.mul_(0.2)
         model.ctc.vocabulary.bias[pieces.blank] = -100.0
     save_model(directory, config, model.state_dict(), [], int8=False)
+    save_file(loudness_detector(), directory / VAD_FILE)
     return directory
+
+
+def loudness_detector() -> dict[str, torch.Tensor]:
+    """Weights of a speech detector for which whatever is louder than a thousandth of full scale is speech."""
+    detector = SpeechDetector()
+    basis = torch.fft.rfft(torch.eye(256))  # [sample, frequency]
+    with torch.no_grad():
+        for parameter in detector.parameters():
+            parameter.zero_()
+        detector.stft.weight.copy_(torch.cat([basis.real, basis.imag], dim=1).T[:, None])
+        for layer in (detector.encoder[0], detector.encoder[2], detector.encoder[4], detector.encoder[6]):
+            assert isinstance(layer, torch.nn.Conv1d)
+            layer.weight[0, 0 if layer.in_channels < 129 else slice(None)] = 1.0
+        width = detector.memory.hidden_size
+        # Gates: always in and out, nothing remembered; the cell is the sum of all magnitudes.
+        detector.memory.bias_ih_l0.copy_(torch.tensor([20.0, -20.0, 0.0, 20.0]).repeat_interleave(width))
+        detector.memory.weight_ih_l0[2 * width, 0] = 0.01
+        detector.output.weight[0, 0] = 40.0
+        detector.output.bias.fill_(-10.0)
+    return detector.state_dict()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ import click
 import pytest
 
 from fun_asr.cli import main
+from fun_asr.transcriber import TranscriptionKeywords
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -267,6 +268,15 @@ def plain(option: str) -> str:
     return option.partition("=")[0].replace("_", "-") if option.startswith("--") else option
 
 
+def keywords_of(function: object) -> set[str]:
+    """What a function takes by name, those of `**options: Unpack[...]` among them."""
+    parameters = inspect.signature(function).parameters  # type: ignore[arg-type]
+    taken = set(parameters)
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        taken |= set(TranscriptionKeywords.__annotations__)
+    return taken
+
+
 def python_problems(code: str) -> Iterator[str]:
     """Of a Python block: syntax, names from fun_asr, attributes of what `OBJECTS` names, keyword arguments."""
     try:
@@ -287,8 +297,8 @@ def python_problems(code: str) -> Iterator[str]:
         if isinstance(node, ast.Attribute) and (name := dotted(node, known)):
             names.append(name)
         elif isinstance(node, ast.Call) and (name := dotted(node.func, known)) and exists(name):
-            parameters = inspect.signature(resolve(name)).parameters  # type: ignore[arg-type]
-            yield from (f"{name} takes no {key.arg}" for key in node.keywords if key.arg not in parameters)
+            taken = keywords_of(resolve(name))
+            yield from (f"{name} takes no {key.arg}" for key in node.keywords if key.arg not in taken)
     for name in dict.fromkeys(names):
         owner = name.rpartition(".")[0]
         if name.split(".")[0] == "fun_asr" and not exists(name) and (not owner or exists(owner)):

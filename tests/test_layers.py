@@ -10,16 +10,17 @@ PACKAGE = Path(__file__).parents[1] / "fun_asr"
 # From the ground up. A module may import those of its own part and of the parts in rows above it in this list, so that
 # the parts of one row do not know each other.
 LAYERS = (
-    ("errors", "bundled", "memory", "files", "kernels"),
+    ("errors", "bundled", "callbacks", "memory", "threads", "files", "kernels"),
     ("transcript", "configuration"),
     ("text", "audio", "layers"),
     ("options", "weights"),
     ("punctuation", "decoding"),
     ("drafts",),
     ("models",),
-    ("pool", "inputs", "scoring"),
-    ("recogniser", "writers"),
+    ("pool", "inputs", "scoring", "hub"),
+    ("writers",),
     ("recording",),
+    ("streaming",),
     ("transcriber",),
     ("convert", "batch"),
     ("training",),

@@ -29,7 +29,7 @@ def silence(seconds: float) -> Samples:
 
 
 def spoken(transcript: Transcript) -> list[Segment]:
-    return [segment for segment in transcript.segments if segment.text]
+    return [chunk for chunk in transcript.chunks if chunk.text]
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +58,16 @@ def test_words_lie_in_the_clips_that_they_are_said_in(joined: tuple[Transcript, 
     assert np.mean([word.confidence for word in words]) > 0.7
 
 
-def test_segments_cover_the_recording_and_silence_is_not_among_the_spoken(
+def test_chunks_cover_the_recording_and_silence_is_not_among_the_spoken(
     joined: tuple[Transcript, list[tuple[float, float]]],
 ) -> None:
     transcript, _ = joined
-    edges = [0.0, *(segment.end for segment in transcript.segments)]
-    assert [segment.start for segment in transcript.segments] == edges[:-1]
+    edges = [0.0, *(chunk.end for chunk in transcript.chunks)]
+    assert [chunk.start for chunk in transcript.chunks] == edges[:-1]
     assert edges[-1] == pytest.approx(transcript.duration)
     assert sum(segment.end - segment.start for segment in spoken(transcript)) < transcript.duration - 18
-    assert transcript.cut.silent_segments == len(transcript.segments) - len(spoken(transcript)) >= 3
+    assert transcript.cut.silent_segments == sum(not chunk.text for chunk in transcript.chunks) >= 3
+    assert all(segment.text for segment in transcript.segments)
     for segment in transcript.segments:
         assert " ".join(word.text for word in segment.words) == segment.text
 
@@ -83,14 +84,20 @@ def test_json_has_the_words_or_says_that_there_are_none(transcriber: Transcriber
     assert without["text"] == found["text"]
 
 
-def test_ctc_words_have_times_and_spanish_ones_do_not(transcriber: Transcriber) -> None:
+def test_words_of_ctc_and_in_other_languages_have_times(transcriber: Transcriber) -> None:
     samples = decode(DATA / SHORT[0]["audio_filepath"])
     bare = transcriber.transcribe_samples(samples, decoding="ctc")
     assert [word.text for segment in bare.segments for word in segment.words] == bare.text.split()
     spanish = transcriber.transcribe_samples(decode(DATA / "es-00003.opus"), language="es")
-    assert spanish.text
-    assert not spanish.word_times
-    assert not any(segment.words for segment in spanish.segments)
+    (segment,) = spanish.segments
+    assert spanish.word_times
+    assert [word.text for word in segment.words] == spanish.text.split()
+    places = [place for word in segment.words for place in (word.start, word.end)]
+    assert places == sorted(places) and 0 <= places[0] and places[-1] <= spanish.duration
+    assert all(word.confidence is not None and 0 < word.confidence <= 1 for word in segment.words)
+    assert not transcriber.transcribe_samples(
+        decode(DATA / "es-00003.opus"), language="es", word_times=False
+    ).word_times
 
 
 @pytest.mark.parametrize("kind", ["silence", "hiss", "tone", "chords", "key clicks"])
@@ -112,7 +119,8 @@ def test_two_minutes_without_speech_have_no_words(transcriber: Transcriber, kind
     }[kind]
     found = transcriber.transcribe_samples(wave.astype(np.float32), language="en", decoding=decoding)  # type: ignore[arg-type]
     assert found.text == ""
-    assert found.cut.silent_segments == len(found.segments)
+    assert found.cut.silent_segments == len(found.chunks)
+    assert found.segments == ()
 
 
 def test_speech_in_noise_keeps_its_words(transcriber: Transcriber) -> None:

@@ -15,12 +15,14 @@ from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.audio.segment import Span
 from fun_asr.decoding.words import AlignedWord
+from fun_asr.errors import ConfigError
+from fun_asr.models.fun_asr.recogniser import FunASRRecogniser
 from fun_asr.options import TranscriptionOptions
-from fun_asr.recogniser import Recogniser
 from fun_asr.scoring.texts import score_texts
 from fun_asr.text.spoken import spoken_form
 from fun_asr.training.acoustics import Wave
 from fun_asr.training.data import Utterance, load_wave, read_manifest
+from fun_asr.transcriber import Transcriber
 
 BATCH = 16
 WINDOW = 30 * SAMPLE_RATE
@@ -63,7 +65,18 @@ def padded(wave: Wave) -> Wave:
     return np.pad(wave, (0, max(0, WINDOW - len(wave))))
 
 
-def recognise(recogniser: Recogniser, utterances: Sequence[Utterance]) -> Iterator[Evidence]:
+def own_recogniser(transcriber: Transcriber) -> FunASRRecogniser:
+    """The recogniser of a model of this project's family, whose parts are measured.
+
+    Raises:
+        ConfigError: when the model is another one.
+    """
+    if not isinstance(transcriber.recogniser, FunASRRecogniser):
+        raise ConfigError(f"{transcriber.info.family}: only models of this project's family have the parts measured")
+    return transcriber.recogniser
+
+
+def recognise(recogniser: FunASRRecogniser, utterances: Sequence[Utterance]) -> Iterator[Evidence]:
     """English clips, recognised as `fun-asr transcribe` does by default before its guard; shortest first."""
     by_decoder = TranscriptionOptions(language="en", guard=False)
     by_ctc = TranscriptionOptions(language="en", guard=False, decoding="ctc")

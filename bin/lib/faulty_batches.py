@@ -12,6 +12,7 @@ from unittest import mock
 
 from faults import FAULTS, Disk, Fault, in_child
 
+from fun_asr.audio.excerpt import Excerpt
 from fun_asr.batch import shards
 from fun_asr.batch.engine import InProcessEngine
 from fun_asr.batch.journal import JOURNAL_FILE, Journal
@@ -33,9 +34,9 @@ class ContentAsText:
 
     asked: list[str] = field(default_factory=list)
 
-    def transcribe(self, paths: Sequence[str], language: str | None) -> Generator[Result, None, None]:
+    def transcribe(self, paths: Sequence[str | Excerpt], language: str | None) -> Generator[Result, None, None]:
         contents = [Path(path).read_text(encoding="utf-8") for path in paths]
-        for path, content in zip(paths, contents, strict=True):
+        for path, content in zip((os.fspath(path) for path in paths), contents, strict=True):
             self.asked.append(os.path.basename(path))
             if content.startswith("bad"):
                 yield TranscriptionFailure(path=path, error=AudioDecodeError(path, "is bad"))

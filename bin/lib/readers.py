@@ -19,6 +19,7 @@ from fun_asr.audio.decode import probe, stream
 from fun_asr.batch.journal import Journal
 from fun_asr.configuration import load_yaml
 from fun_asr.inputs.discover import Search
+from fun_asr.inputs.manifest import read_rows
 from fun_asr.inputs.sources import find_sources
 from fun_asr.models.fun_asr.config import ModelConfig
 from fun_asr.models.fun_asr.load import load_config
@@ -36,6 +37,8 @@ MANIFEST = b"".join(
     for n in range(4)
 )
 SCORED = {
+    "srt": b"1\n00:00:01,000 --> 00:00:02,500\n<i>one</i>\ntwo\n\n2\n00:00:02,500 --> 00:00:03,000\n{\\an8}three\n\n",
+    "vtt": b"WEBVTT\n\nNOTE x\n\n00:01.000 --> 00:02.500 line:0\n<v Ada>one &amp; <00:01.500><u>two</u>\n",
     "csv": b'id,text,duration\na-1,"two words, quoted",1.5\na-2,three more words,2\n',
     "tsv": b"path\tsentence\tlocale\na/1.wav\ttwo words\ten\na/2.wav\tthree more words\ten\n",
     "json": json.dumps([{"id": "a-1", "text": "two words", "segments": [{"score": -0.1, "words": []}]}]).encode(),
@@ -59,6 +62,7 @@ def readers(repository: Path) -> Iterator[Reader]:
     """All of them; the sound in `tests/data` of the repository is damaged too."""
     yield Reader("manifest", "list.jsonl", [MANIFEST], _source)
     yield Reader("wav.scp", "wav.scp", [b"a-1 a/1.wav\na-2 /b/2.wav\nc cat x |\n"], _source)
+    yield Reader("Kaldi's segments", "segments", [b"u-1 a-1 0.5 2.25\nu-2 a-1 3 -1\n"], _data_dir)
     yield Reader("list on standard input", "stdin", [b"a.wav\nb/c.wav\n", b"a.wav\0b.wav\0", MANIFEST], _standard_input)
     for name, content in SCORED.items():
         yield Reader(f"scored {name}", f"x.{name}", [content], _scored(name))
@@ -80,6 +84,13 @@ def _source(path: Path) -> None:
     sources = find_sources([str(path)], Search(recursive=False), io.BytesIO())
     assert sources.recordings or sources.failures
     assert not any("\n" in str(failure) for failure in sources.failures)
+
+
+def _data_dir(path: Path) -> None:
+    (path.parent / "wav.scp").write_text("a-1 a/1.wav\n")
+    rows, errors = read_rows(path.parent)
+    assert rows or errors or not path.read_bytes().strip()
+    assert not any("\n" in str(error) for error in errors)
 
 
 def _standard_input(path: Path) -> None:

@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fun_asr.audio.calls import note_call
-from fun_asr.audio.decode import SAMPLE_RATE, passes
+from fun_asr.audio.decode import SAMPLE_RATE, Pass, passes
+from fun_asr.audio.excerpt import Excerpt, Tape, report_of
 from fun_asr.audio.options import AudioOptions
 from fun_asr.audio.report import AudioReport
-from fun_asr.audio.segment import Span, pack_speech, segment_stream
-from fun_asr.audio.vad import SpeechDetector, speech_probabilities
+from fun_asr.audio.segment import Span, pack_speech, pauses, segment_stream
+from fun_asr.audio.vad import WINDOW, SpeechDetector, speech_probabilities
 from fun_asr.errors import AudioDecodeError
 
 __all__ = ["AudioSegment", "EndOfRecording", "cut_stream", "read_segments"]
@@ -43,6 +44,8 @@ class AudioSegment:
     """The audio track's number, from 1, where all are read."""
     certainty: float = 0.0
     """The highest probability of speech in any 32 ms of it; 0 where no detector was asked."""
+    pauses: tuple[tuple[int, int], ...] = ()
+    """Stretches of the recording, in samples, in which nobody speaks; none where no detector was asked."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ class EndOfRecording:
 
 
 Event = AudioSegment | EndOfRecording
-_Job = tuple[int, str]
+_Job = tuple[int, list[str | Excerpt]]
+"""The number of the first recording, and that or several parts of one, to be decoded once."""
 
 
 def cut_stream(
@@ -80,15 +84,31 @@ def cut_stream(
         for span, samples in segment_stream(blocks, max_seconds):
             yield AudioSegment(recording, span, samples.copy())
     else:
-        for span, samples, certainty in pack_speech(speech_probabilities(detector, blocks), max_seconds):
+        heard: deque[float] = deque()  # probabilities of the windows that are not yet in a span
+        pieces = _noted(speech_probabilities(detector, blocks), heard)
+        for span, samples, certainty in pack_speech(pieces, max_seconds):
             speech = certainty > 0
+            levels = [heard.popleft() for _ in range(-(-len(span) // WINDOW))]
             yield AudioSegment(
-                recording, span, samples.copy() if speech else samples[:0].copy(), speech, certainty=certainty
+                recording,
+                span,
+                samples.copy() if speech else samples[:0].copy(),
+                speech,
+                certainty=certainty,
+                pauses=tuple(pauses(levels, span)) if speech else (),
             )
 
 
+def _noted(
+    pieces: Iterable[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]], heard: deque[float]
+) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    for samples, probabilities in pieces:
+        heard.extend(probabilities.tolist())
+        yield samples, probabilities
+
+
 def read_segments(
-    paths: Iterable[str],
+    paths: Iterable[str | Excerpt],
     max_seconds: float = 30.0,
     workers: int = 1,
     detector: SpeechDetector | None = None,
@@ -99,7 +119,8 @@ def read_segments(
     The threads are daemons and end when the iterator is closed or collected.
 
     Arguments:
-        paths: audio or video files; taken one by one, shortly before they are opened.
+        paths: audio or video files; taken one by one, shortly before they are opened. Parts of one that follow each
+            other, none beginning before the one before it, are cut out of it as it is decoded, once.
         max_seconds: longest segment, seconds.
         workers: recordings decoded at the same time.
         detector: as for `cut_stream`.
@@ -114,13 +135,13 @@ def read_segments(
     for _ in range(workers):
         arguments = (jobs, max_seconds, detector, options or AudioOptions(), ahead)
         threading.Thread(target=_work, args=arguments, name="fun-asr-reader", daemon=True).start()
-    remaining = enumerate(paths)
+    remaining = _jobs(paths, options or AudioOptions())
     started = 0
     try:
         while True:
             while started < ahead.first + RECORDINGS_AHEAD and (following := next(remaining, None)) is not None:
                 jobs.put(following)
-                started += 1
+                started += len(following[1])
             if ahead.first == started:
                 return
             yield ahead.get()
@@ -192,22 +213,111 @@ def _work(
     ahead: _Ahead,
 ) -> None:
     while (job := jobs.get()) is not None and not ahead.stopped:
-        recording, path = job
+        _Reader(job, max_seconds, detector, options, ahead).read()
+
+
+class _Reader:
+    """Reads one recording, or several parts of it."""
+
+    def __init__(
+        self, job: _Job, max_seconds: float, detector: SpeechDetector | None, options: AudioOptions, ahead: _Ahead
+    ) -> None:
+        self._first, self._sources = job
+        self._max_seconds, self._detector, self._options, self._ahead = max_seconds, detector, options, ahead
+        self._reports = [AudioReport() for _ in self._sources]
+        self._ended = 0  # of the sources, the first ones
+
+    def read(self) -> None:
+        """Put all events; they end early where nobody wants them any more."""
         error: AudioDecodeError | None = None
+        source = self._sources[0]
         report = AudioReport()
         try:
-            with closing(passes(path, options, report)) as streams:
+            with closing(passes(os.fspath(source), self._options, report)) as streams:
                 for one in streams:
-                    for segment in cut_stream(recording, one.blocks(), max_seconds, detector):
-                        if not ahead.put(replace(segment, channel=one.channel, track=one.track)):
-                            return
-                    if detector is not None:
-                        note_call(one.apart, detector, one.report)
+                    if not (self._parts(one) if isinstance(source, Excerpt) else self._whole(one)):
+                        return
         except AudioDecodeError as raised:
             error = raised
         except Exception as raised:  # one recording must not end the run, whatever a codec raises
-            error = AudioDecodeError(path, f"cannot be decoded: {type(raised).__name__}: {raised}")
-        ahead.put(EndOfRecording(recording, error, report))
+            error = AudioDecodeError(source, f"cannot be decoded: {type(raised).__name__}: {raised}")
+        if not isinstance(source, Excerpt):
+            self._reports = [report]
+        while self._ended < len(self._sources):
+            self._end(error)
+
+    def _whole(self, one: Pass) -> bool:
+        if not self._cut(0, one, one.blocks()):
+            return False
+        if self._detector is not None:
+            note_call(one.apart, self._detector, one.report)
+        return True
+
+    def _parts(self, one: Pass) -> bool:
+        tape = Tape(one.blocks())
+        starts = [source.start for source in self._sources if isinstance(source, Excerpt)]
+        for place, source in enumerate(self._sources):
+            assert isinstance(source, Excerpt)
+            report = self._reports[place]
+            error: AudioDecodeError | None = None
+            try:
+                keep = starts[place + 1] if place + 1 < len(starts) else None
+                if not self._cut(place, one, tape.part(source, keep, report)):
+                    return False
+            except AudioDecodeError as raised:
+                error = raised
+            if tape.ended and len(starts) == 1 and self._detector is not None:
+                note_call(one.apart, self._detector, one.report)
+            report.merge(report_of(one.report, source))
+            if self._options.track == "all":
+                report.track = None
+            if len(starts) > 1:
+                self._end(error)
+            elif error is not None:
+                raise error
+        return True
+
+    def _cut(self, place: int, one: Pass, blocks: Iterator[npt.NDArray[np.float32]]) -> bool:
+        for segment in cut_stream(self._first + place, blocks, self._max_seconds, self._detector):
+            if not self._ahead.put(replace(segment, channel=one.channel, track=one.track)):
+                return False
+        return True
+
+    def _end(self, error: AudioDecodeError | None) -> None:
+        source = self._sources[self._ended]
+        if error is not None and isinstance(source, Excerpt):
+            alone = len(self._sources) == 1 and not source.offset
+            error = AudioDecodeError(source.path if alone else str(source), error.cause)
+        self._ahead.put(EndOfRecording(self._first + self._ended, error, self._reports[self._ended]))
+        self._ended += 1
+
+
+def _jobs(paths: Iterable[str | Excerpt], options: AudioOptions) -> Iterator[_Job]:
+    """Recordings, and parts of one recording together where each comes once."""
+    # What is heard several times over cannot be cut in the order of its parts.
+    together = options.channels != "each" and options.track != "all"
+    parts: list[str | Excerpt] = []
+    first = 0
+    for path in paths:
+        if parts and not (together and _follows(parts[-1], path)):
+            yield first, parts
+            first, parts = first + len(parts), []
+        if isinstance(path, Excerpt):
+            parts.append(path)
+        else:
+            yield first, [path]
+            first += 1
+    if parts:
+        yield first, parts
+
+
+def _follows(earlier: str | Excerpt, later: str | Excerpt) -> bool:
+    return (
+        isinstance(earlier, Excerpt)
+        and isinstance(later, Excerpt)
+        and earlier.path == later.path
+        and earlier.offset <= later.offset
+    )
 
 
 def default_workers() -> int:

@@ -6,7 +6,7 @@ without speech out of the spans with speech, and cuts where nobody speaks, be it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.vad import WINDOW, WINDOWS_PER_SECOND
 
-__all__ = ["Span", "pack_speech", "segment_stream", "split_at_pauses"]
+__all__ = ["CERTAIN", "SPEECH", "Span", "longest_pause", "pack_speech", "pauses", "segment_stream", "split_at_pauses"]
 
 HOP = SAMPLE_RATE // 100  # 160 samples = 10 ms, the resolution of a cut
 SMOOTHING = 20  # hops = 0.2 s: longer than the closure of a stop consonant, shorter than a pause between phrases
@@ -28,6 +28,8 @@ SPEECH = 0.1  # probability; by bin/bench-vad, 0.3 misses three times as much sp
 CERTAIN = 0.5  # probability that a span with speech reaches somewhere, or nobody speaks in it
 PADDING = round(0.4 * WINDOWS_PER_SECOND)  # windows kept on either side of speech: soft onsets and endings
 LONG_PAUSE = round(2.0 * WINDOWS_PER_SECOND)  # windows beyond the padding: a longer one is not recognised
+SPOKEN = 0.3  # probability of speech between words, where the next one is soon certain
+AUDIBLE_PAUSE = 6  # windows = 0.2 s
 SHORT_PAUSE = 3  # windows = 0.1 s, of which a cut is better than one where the energy is low
 
 
@@ -169,6 +171,20 @@ def pack_speech(
         start, rest, levels = start + end, rest[end:], levels[windows:]
 
 
+def pauses(levels: Sequence[float], span: Span) -> Iterator[tuple[int, int]]:
+    """Stretches of at least 0.2 s of a span in which nobody speaks, as samples of the recording.
+
+    Arguments:
+        levels: probability of speech in each window of the span.
+        span: its place in the recording.
+    """
+    quiet = np.asarray(levels) < SPOKEN
+    edges = np.flatnonzero(np.diff(quiet, prepend=False, append=False)).reshape(-1, 2)
+    for start, end in edges.tolist():
+        if end - start >= AUDIBLE_PAUSE:
+            yield span.start + start * WINDOW, min(span.start + end * WINDOW, span.end)
+
+
 def _certainty(levels: npt.NDArray[np.float32], speech: bool) -> float:
     """The highest probability of speech; 0 where it is too low, or no speech was found."""
     highest = float(levels.max())
@@ -206,12 +222,18 @@ def _next_span(
             return quiet_start, True
     # Beyond it, so that a long pause which begins within it is known to be one.
     if known >= longest + LONG_PAUSE or (final and known > longest):
-        return _pause(rest, heard, longest), True
+        return longest_pause(rest, heard, longest), True
     return (known, True) if final else None
 
 
-def _pause(rest: npt.NDArray[np.float32], heard: npt.NDArray[np.bool_], longest: int) -> int:
-    """Windows of a span that ends in the longest pause of its latter half."""
+def longest_pause(rest: npt.NDArray[np.float32], heard: npt.NDArray[np.bool_], longest: int) -> int:
+    """Windows of a span that ends in the longest pause of its latter half.
+
+    Arguments:
+        rest: samples, at least as many as in `longest` windows.
+        heard: whether there is speech in each of their windows `[W]`.
+        longest: most windows of the span.
+    """
     first = longest // 2
     edges = np.flatnonzero(np.diff(heard[first:longest], prepend=True, append=True)).reshape(-1, 2)
     if len(edges):

@@ -22,7 +22,15 @@ from torch import Tensor, nn
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.errors import CheckpointError
 
-__all__ = ["WINDOW", "WINDOWS_PER_SECOND", "SpeechDetector", "load_speech_detector", "speech_probabilities"]
+__all__ = [
+    "CONTEXT",
+    "WINDOW",
+    "WINDOWS_PER_SECOND",
+    "SpeechDetector",
+    "State",
+    "load_speech_detector",
+    "speech_probabilities",
+]
 
 WINDOW = 512  # samples = 32 ms
 WINDOWS_PER_SECOND = SAMPLE_RATE / WINDOW  # 31.25

@@ -23,8 +23,9 @@ def unreadable(tasks: Sequence[Task]) -> dict[Key, FunASRError]:
     left alone.
     """
     with ThreadPoolExecutor(READERS) as readers:
-        errors = readers.map(_error, (task.path for task in tasks))
-        return {task.key: error for task, error in zip(tasks, errors, strict=True) if error is not None}
+        files = dict.fromkeys(task.file for task in tasks)
+        found = dict(zip(files, readers.map(_error, files), strict=True))
+    return {task.key: error for task in tasks if (error := found[task.file]) is not None}
 
 
 def _error(path: str) -> FunASRError | None:

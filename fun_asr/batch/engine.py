@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fun_asr import __version__
+from fun_asr.audio.excerpt import Excerpt
 from fun_asr.bundled import BUNDLED_MODEL, BUNDLED_PUNCTUATION
 from fun_asr.errors import ConfigError
 from fun_asr.options import ModelOptions, TranscriptionOptions
@@ -26,6 +28,7 @@ __all__ = [
     "MakeTranscriber",
     "NextWork",
     "RecordingDone",
+    "ReportingTranscriber",
     "ShardTranscriber",
     "TranscriberLoader",
     "Work",
@@ -39,7 +42,7 @@ class Work:
     """Recordings to be transcribed together."""
 
     number: int
-    paths: tuple[str, ...]
+    paths: tuple[str | Excerpt, ...]
     language: str | None
     """Code; None detects it."""
 
@@ -71,8 +74,16 @@ NextWork = Callable[[], Work | None]
 class ShardTranscriber(Protocol):
     """A loaded model with its options."""
 
-    def transcribe(self, paths: Sequence[str], language: str | None) -> Generator[Result, None, None]:
+    def transcribe(self, paths: Sequence[str | Excerpt], language: str | None) -> Generator[Result, None, None]:
         """As `Transcriber.transcribe`."""
+
+
+@runtime_checkable
+class ReportingTranscriber(ShardTranscriber, Protocol):
+    """One that says how far it is within recordings."""
+
+    on_progress: Callable[[float], object] | None
+    """Called with the seconds of audio that are done since the last call."""
 
 
 MakeTranscriber = Callable[[int], ShardTranscriber]
@@ -142,9 +153,10 @@ class TranscriberLoader:
         return _LoadedTranscriber(transcriber, self.options)
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def _hashes(model: Path) -> dict[str, str]:
+    """Of a model's files, or of the one file that a model is."""
     found = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in sorted(model.iterdir()) if model.is_dir() else [model]:
         if path.is_file():
             with path.open("rb") as file:
                 found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -155,19 +167,21 @@ class _LoadedTranscriber:
     def __init__(self, transcriber: Transcriber, options: TranscriptionOptions) -> None:
         self._transcriber = transcriber
         self._options = options
+        self.on_progress: Callable[[float], object] | None = None
 
-    def transcribe(self, paths: Sequence[str], language: str | None) -> Generator[Result, None, None]:
+    def transcribe(self, paths: Sequence[str | Excerpt], language: str | None) -> Generator[Result, None, None]:
         if language is not None and language not in self._transcriber.languages:
             # A manifest may name one that only other models know; in another language the text would be wrong.
             return self._refuse(paths, language)
         among = self._options.languages if language is None else ()
-        return self._transcriber.run(paths, dataclasses.replace(self._options, language=language, languages=among))
+        options = dataclasses.replace(self._options, language=language, languages=among)
+        return self._transcriber.run(paths, options, self.on_progress)
 
     @staticmethod
-    def _refuse(paths: Sequence[str], language: str) -> Generator[Result, None, None]:
+    def _refuse(paths: Sequence[str | Excerpt], language: str) -> Generator[Result, None, None]:
         for path in paths:
             cause = f"{path}: the model does not know the language {language!r} that its list gives"
-            yield TranscriptionFailure(path=path, error=ConfigError(cause))
+            yield TranscriptionFailure(path=os.fspath(path), error=ConfigError(cause))
 
 
 def perform(transcriber: ShardTranscriber, work: Work) -> Iterator[Event]:
@@ -183,15 +197,24 @@ def perform(transcriber: ShardTranscriber, work: Work) -> Iterator[Event]:
 
 
 class InProcessEngine:
-    """Works in the process that it is used in."""
+    """Works in the process that it is used in.
 
-    def __init__(self, make: MakeTranscriber) -> None:
+    Arguments:
+        make: loads the model.
+        on_progress: is told of the seconds of audio that are done, also within recordings.
+    """
+
+    def __init__(self, make: MakeTranscriber, on_progress: Callable[[float], object] | None = None) -> None:
         self.workers = 1
         self._make = make
+        self._on_progress = on_progress
 
     def run(self, next_work: NextWork) -> Generator[Event, None, None]:
         """As `Engine.run`."""
         transcriber: ShardTranscriber | None = None
         while (work := next_work()) is not None:
-            transcriber = transcriber or self._make(0)
+            if transcriber is None:
+                transcriber = self._make(0)
+                if isinstance(transcriber, ReportingTranscriber):
+                    transcriber.on_progress = self._on_progress
             yield from perform(transcriber, work)

@@ -90,7 +90,8 @@ class Journal:
         """By absolute path."""
         self.shards: list[list[Key]] = []
         """Recordings that were transcribed together, in the order in which they were begun."""
-        self._path = path
+        self.path = path
+        """Where it is."""
         self._torn = False  # whether the file ends inside a line
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
@@ -192,7 +193,7 @@ class Journal:
         except OSError as error:
             # Some network file systems have no locks.
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise FunASRError(f"{self._path.parent}: another batch is writing into this folder") from None
+                raise FunASRError(f"{self.path.parent}: another batch is writing into this folder") from None
 
     def _read(self) -> None:
         with os.fdopen(os.dup(self._file), "rb") as lines:
@@ -228,7 +229,7 @@ class Journal:
             self._torn = True
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, size)
-            error.filename = str(self._path)
+            error.filename = str(self.path)
             raise
         self._torn = False
 

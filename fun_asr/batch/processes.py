@@ -7,12 +7,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
-from fun_asr.batch.engine import Event, MakeTranscriber, NextWork, Work, WorkEnded, perform
+from fun_asr.batch.engine import Event, MakeTranscriber, NextWork, ReportingTranscriber, Work, WorkEnded, perform
 from fun_asr.errors import FunASRError
 
 __all__ = ["ProcessEngine", "available_cores"]
@@ -31,15 +32,27 @@ def available_cores() -> int:
 class ProcessEngine:
     """Works in processes, started as there is work for them; the parent loads no model.
 
-    A worker that dies, of a signal or for want of memory, ends its work with an error and is replaced.
+    A worker that dies, of a signal or for want of memory, ends its work with an error and is replaced, as is one that
+    finishes no recording for too long.
 
     Arguments:
         make: loads the model in each worker.
         workers: most processes.
+        timeout: seconds in which a worker with a loaded model must finish a recording; None gives it all the time.
+        on_progress: is told of the seconds of audio that are done, also within recordings.
     """
 
-    def __init__(self, make: MakeTranscriber, workers: int) -> None:
+    def __init__(
+        self,
+        make: MakeTranscriber,
+        workers: int,
+        timeout: float | None = None,
+        *,
+        on_progress: Callable[[float], object] | None = None,
+    ) -> None:
         self._make = make
+        self._timeout = timeout
+        self._on_progress = on_progress
         self.workers = workers
 
     def run(self, next_work: NextWork) -> Generator[Event, None, None]:
@@ -59,17 +72,31 @@ class ProcessEngine:
                 busy = {worker.connection: number for number, worker in workers.items() if worker.work is not None}
                 if not busy:
                     return
-                for connection in wait(list(busy)):
+                for connection in wait(list(busy), self._patience(workers.values())):
                     assert isinstance(connection, Connection)
                     number = busy[connection]
                     event = workers[number].receive()
-                    if event is not None:
+                    if isinstance(event, float):
+                        if self._on_progress is not None:
+                            self._on_progress(event)
+                    elif event is not None:
                         yield event
                     if workers[number].dead:
                         del workers[number]
+                for number, worker in list(workers.items()):
+                    if self._patience([worker]) == 0 and worker.work is not None:
+                        worker.stop()
+                        del workers[number]
+                        yield WorkEnded(worker.work.number, f"took longer than {self._timeout:g} s (--timeout)")
         finally:
             for worker in workers.values():
                 worker.stop()
+
+    def _patience(self, workers: Iterable[_Worker]) -> float | None:
+        """Seconds until the first of the workers has taken too long; None where there is no such time."""
+        if self._timeout is None:
+            return None
+        return max(0.0, self._timeout - max(worker.waited for worker in workers))
 
 
 class _Worker:
@@ -82,6 +109,7 @@ class _Worker:
         self.work: Work | None = None
         self.dead = False
         self._ready = False
+        self._since = 0.0  # when the work was begun, or last brought a recording
         self._process: BaseProcess = context.Process(
             target=_serve, args=(other_end, make, number), name=f"fun-asr-worker-{number}", daemon=True
         )
@@ -89,14 +117,22 @@ class _Worker:
             self._process.start()
         other_end.close()
 
+    @property
+    def waited(self) -> float:
+        """Seconds since the process last was done with a recording; 0 while it loads the model."""
+        return time.monotonic() - self._since if self._ready and self.work is not None else 0.0
+
     def give(self, work: Work) -> None:
         """Hand over work; a process that has died meanwhile shows when its event is received."""
         self.work = work
+        self._since = time.monotonic()
         with contextlib.suppress(OSError):
             self.connection.send(work)
 
-    def receive(self) -> Event | None:
+    def receive(self) -> Event | float | None:
         """What the process said, or that it has died; None where that is of no interest.
+
+        A number is the seconds of audio that are done since the last one.
 
         Raises:
             FunASRError: when it could not load the model.
@@ -106,6 +142,9 @@ class _Worker:
             message = self.connection.recv()
         except (EOFError, OSError):
             return self._died(self.work)
+        if isinstance(message, float):
+            return message
+        self._since = time.monotonic()
         if isinstance(message, FunASRError):
             raise message
         if message == _READY:
@@ -171,6 +210,8 @@ def _serve(connection: Connection, make: MakeTranscriber, number: int) -> None:
     except FunASRError as error:
         connection.send(error)
         return
+    if isinstance(transcriber, ReportingTranscriber):
+        transcriber.on_progress = lambda seconds: connection.send(float(seconds))
     connection.send(_READY)
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -38,7 +38,7 @@ class RayEngine:
 
     def __init__(self, make: MakeTranscriber, *, workers: int, threads: int, address: str | None = None) -> None:
         if importlib.util.find_spec("ray") is None:
-            raise FunASRError("the ray engine needs Ray, which is not installed: pip install 'fun-asr[ray]'")
+            raise FunASRError("the ray engine needs Ray, which is not installed: pip install .[ray]")
         # Before the cluster is known, work is cut for many.
         self.workers = workers or ASSUMED_WORKERS
         self._make = make

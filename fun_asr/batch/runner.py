@@ -10,18 +10,19 @@ import os
 import stat
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from fun_asr.audio.excerpt import plain_seconds
 from fun_asr.audio.names import short_names, stem
 from fun_asr.batch.check import unreadable
 from fun_asr.batch.engine import Engine, RecordingDone, Work
-from fun_asr.batch.journal import Journal, Key
+from fun_asr.batch.journal import JOURNAL_FILE, Journal, Key
 from fun_asr.batch.shards import Shard, Task, plan
-from fun_asr.errors import AudioDecodeError, FunASRError
+from fun_asr.errors import AudioDecodeError, FunASRError, Terminated
 from fun_asr.files import TEMPORARY_PREFIX, TEMPORARY_SUFFIX, sync_folder, write_atomically
 from fun_asr.inputs.discover import output_names
 from fun_asr.inputs.sources import Recording
@@ -30,7 +31,8 @@ from fun_asr.writers.base import Writer
 
 __all__ = ["BatchObserver", "BatchRun", "Failure", "Summary", "describe", "hash_config"]
 
-Status = Literal["finished", "stopped", "interrupted"]
+Status = Literal["finished", "stopped", "interrupted", "terminated", "planned"]
+"""Planned is what `BatchRun.look` only looked at."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}  # every other output would fail too
 
@@ -40,7 +42,8 @@ class Failure:
     """What could not be done."""
 
     path: str | None
-    """The recording or folder as the user named it; None where it is a list or a line of one."""
+    """The recording or folder as the user named it, with the times of a part of it (talk.wav#t=12.5,15); None where it
+    is a list or a line of one."""
     error: FunASRError
 
 
@@ -139,31 +142,59 @@ def describe(
         journal: gives recordings that it knows the names they had.
         named: outputs hold the recordings' names, so that one which gets another name is done again.
     """
-    by_path = {recording.path: recording for recording in recordings}
+    by_path: dict[str, Recording] = {}
+    for recording in recordings:
+        by_path[_identity(recording, by_path)] = recording
+    places = {
+        path: place
+        for path, recording in by_path.items()
+        if (place := _place_of_outputs(recording, path, folder)) is not None
+    }
     given = {path: entry.name for path, entry in journal.entries.items()}
-    names = output_names(by_path, folder, given)
-    called = short_names(path for path, recording in by_path.items() if recording.info.name is None)
+    names = output_names(by_path, folder, given, places)
+    unnamed = {places.get(path, path): path for path, recording in by_path.items() if recording.info.name is None}
+    called = {unnamed[place]: name for place, name in short_names(unnamed).items()}
     tasks: list[Task] = []
     failures: list[Failure] = []
     for path, recording in by_path.items():
         try:
-            status = os.stat(path)
+            status = os.stat(recording.path)
         except OSError as error:
-            failures.append(Failure(path, AudioDecodeError(path, error.strerror or str(error))))
+            failures.append(Failure(path, AudioDecodeError(recording.path, error.strerror or str(error))))
             continue
         if not stat.S_ISREG(status.st_mode):
-            failures.append(Failure(path, AudioDecodeError(path, "is not a regular file")))
+            failures.append(Failure(path, AudioDecodeError(recording.path, "is not a regular file")))
             continue
         spoken = language or recording.language
         info = recording.info
         own = hash_config(config, spoken, info.name, info.fields)
+        if recording.excerpt is not None:
+            own = hash_config(own, recording.excerpt.offset, recording.excerpt.duration)
         if info.name is None:
             info = dataclasses.replace(info, name=called[path])
-            if named and called[path] != stem(os.path.basename(path)):
+            if named and called[path] != stem(os.path.basename(places.get(path, path))):
                 own = hash_config(own, called[path])
         key = Key(os.path.abspath(path), status.st_size, status.st_mtime_ns, own)
-        tasks.append(Task(path, key, names[path], spoken, info))
+        tasks.append(Task(recording.source, key, names[path], spoken, info))
     return tasks, failures
+
+
+def _identity(recording: Recording, others: Container[str]) -> str:
+    """The recording's path, with the part's times where it is not the only one or does not begin where that does."""
+    excerpt = recording.excerpt
+    if excerpt is None or not (excerpt.offset or recording.path in others):
+        return recording.path
+    return str(excerpt) if str(excerpt) not in others else f"{excerpt}&id={recording.output_name}"
+
+
+def _place_of_outputs(recording: Recording, identity: str, folder: str) -> str | None:
+    """A path after which outputs are called; None where that is the recording's own."""
+    if recording.output_name is not None:
+        return os.path.join(folder, recording.output_name.lstrip(os.sep) + ".wav")
+    if recording.excerpt is None or identity == recording.path:
+        return None
+    name = stem(recording.path)
+    return f"{name}@{plain_seconds(recording.offset)}{recording.path[len(name) :]}"
 
 
 @dataclass
@@ -197,7 +228,9 @@ class BatchRun:
         self._synced: set[Path] = set()  # folders that are sure to be in theirs
         self._no_room = False
         # The same in every run: what a kill left is used up by the recording that it was written for.
-        digest = hashlib.sha256(os.fsencode(os.path.abspath(self.output_dir))).hexdigest()[:8]
+        # Another in each run of those that share the folder.
+        place = self.output_dir if self.journal.path.name == JOURNAL_FILE else self.output_dir / self.journal.path.name
+        digest = hashlib.sha256(os.fsencode(os.path.abspath(place))).hexdigest()[:8]
         self._temporary = f"{TEMPORARY_PREFIX}{digest}{TEMPORARY_SUFFIX}"
 
     def run(self) -> Summary:
@@ -222,12 +255,23 @@ class BatchRun:
                             self._retry(self._begun[event.work], self._results[event.work], event.error)
                         if self._gave_up():
                             break
-            if summary.left:
+            if summary.left or self._no_room:
                 summary.status = "stopped"
-        except KeyboardInterrupt:
-            summary.status = "interrupted"
+        except KeyboardInterrupt as interrupt:
+            summary.status = "terminated" if isinstance(interrupt, Terminated) else "interrupted"
         summary.wall_seconds = time.perf_counter() - start
         return summary
+
+    def look(self) -> Summary:
+        """What `run` would do, in place of it: the observer is told, and nothing is written.
+
+        The journal forgets what it would be told to, so it must be a copy.
+        """
+        if self.overwrite and not self.journal.empty:
+            self._restart()
+        self._plan()
+        self._summary.status = "planned"
+        return self._summary
 
     def _restart(self) -> None:
         try:
@@ -300,7 +344,7 @@ class BatchRun:
             number = len(self._begun)
             self._begun.append(shard)
             self._results[number] = 0
-            return Work(number, tuple(task.path for task in shard.tasks), shard.tasks[0].language)
+            return Work(number, tuple(task.source for task in shard.tasks), shard.tasks[0].language)
         return None
 
     def _receive(self, shard: Shard, index: int, result: Result) -> None:

@@ -12,9 +12,11 @@ as many workers.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from fun_asr.audio.excerpt import Excerpt
 from fun_asr.batch.journal import Journal, Key
 from fun_asr.inputs.info import RecordingInfo
 
@@ -35,13 +37,23 @@ LOSSLESS_SUFFIXES = (".wav", ".wave", ".flac", ".aif", ".aiff", ".aifc", ".au", 
 class Task:
     """A recording to transcribe."""
 
-    path: str
-    """As the user named it."""
+    source: str | Excerpt
+    """The recording as the user named it, or a part of it."""
     key: Key
     name: str
     """Of its outputs, without extension, below the output folder."""
     language: str | None
     info: RecordingInfo
+
+    @property
+    def path(self) -> str:
+        """The recording as messages name it."""
+        return self.file if self.key.path == os.path.abspath(self.file) else str(self.source)
+
+    @property
+    def file(self) -> str:
+        """Path of the recording."""
+        return os.fspath(self.source)
 
 
 @dataclass(frozen=True)
@@ -106,15 +118,19 @@ def _cut(tasks: Iterable[Task], most_files: int) -> Iterator[list[Task]]:
         part: list[Task] = []
         seconds = 0.0
         for task in group:
-            part.append(task)
-            seconds += _estimated_seconds(task)
-            if len(part) >= most_files or seconds >= MOST_SECONDS:
+            # Not between parts of one recording, which is decoded once for all of its parts.
+            full = len(part) >= most_files or seconds >= MOST_SECONDS
+            if full and task.file != part[-1].file:
                 yield part
                 part, seconds = [], 0.0
+            part.append(task)
+            seconds += _estimated_seconds(task)
         if part:
             yield part
 
 
 def _estimated_seconds(task: Task) -> float:
-    lossless = task.path.lower().endswith(LOSSLESS_SUFFIXES)
+    if isinstance(task.source, Excerpt) and task.source.duration is not None:
+        return task.source.duration
+    lossless = task.file.lower().endswith(LOSSLESS_SUFFIXES)
     return task.key.size / (LOSSLESS_BYTES_PER_SECOND if lossless else LOSSY_BYTES_PER_SECOND)

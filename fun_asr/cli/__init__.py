@@ -11,7 +11,8 @@ import click
 from fun_asr import __version__
 from fun_asr.cli.common import debugging, set_debugging
 from fun_asr.cli.streams import STANDARD_OUTPUT_NAME, give_up_output, not_encoded, prepare_streams
-from fun_asr.errors import FunASRError
+from fun_asr.cli.whisper_arguments import as_click_reads_them, reason_against, starts_with_recording
+from fun_asr.errors import CheckpointError, ConfigError, FunASRError, Terminated
 
 __all__ = ["main"]
 
@@ -25,12 +26,16 @@ class _LazyCommand(NamedTuple):
 
 _COMMANDS = {
     "batch": _LazyCommand("fun_asr.cli.batch:batch", "Transcribe folders and lists of recordings, resumable."),
+    "configs": _LazyCommand(
+        "fun_asr.cli.configs:configs", "List the configurations of models and trainings, or write them out."
+    ),
     "convert": _LazyCommand(
-        "fun_asr.cli.convert:convert", "Import Whisper or BERT weights, average or change models, shrink one to int8."
+        "fun_asr.cli.convert:convert", "Import weights, merge adapters, average or change models, shrink one to int8."
     ),
     "evaluate": _LazyCommand("fun_asr.cli.evaluate:evaluate", "Transcribe manifests and score the transcripts."),
     "format": _LazyCommand("fun_asr.cli.format:format_text", "Punctuation, case and digits for bare text."),
     "info": _LazyCommand("fun_asr.cli.info:info", "Print a model's parameters, FLOPs and memory."),
+    "models": _LazyCommand("fun_asr.cli.models:models", "List published models that are known to work; download one."),
     "moe-stats": _LazyCommand("fun_asr.cli.moe_stats:moe_stats", "Show which experts a model uses for recordings."),
     "train-lm": _LazyCommand("fun_asr.cli.train_lm:train_lm", "Train the language model of --decoding ctc on text."),
     "train": _LazyCommand("fun_asr.cli.train:train", "Train or fine-tune a model."),
@@ -66,6 +71,14 @@ class _CommandGroup(click.Group):
             command.params.append(_debug_option)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.list_commands(ctx) and starts_with_recording(args[0]):
+            args = ["transcribe", *args]
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command, rest if command is None else as_click_reads_them(command, rest)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(name, command.short_help) for name, command in sorted(_COMMANDS.items())]
         with formatter.section("Commands"):
@@ -89,11 +102,17 @@ class _CommandGroup(click.Group):
             # A closed pipe shows here, where click is quiet about it, and not in the interpreter's shutdown.
             sys.stdout.flush()
             return result
+        except click.NoSuchOption as error:
+            reason = reason_against(error.option_name)
+            if reason is None:
+                raise
+            raise click.UsageError(f"{error.option_name} is not needed here: {reason}", error.ctx) from None
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
-        except KeyboardInterrupt:
-            click.echo("fun-asr: interrupted", err=True)
-            ctx.exit(130)
+        except KeyboardInterrupt as error:
+            terminated = isinstance(error, Terminated)
+            click.echo(f"fun-asr: {'terminated' if terminated else 'interrupted'}", err=True)
+            ctx.exit(143 if terminated else 130)
         except Exception as error:
             if debugging(ctx) or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
@@ -102,7 +121,8 @@ class _CommandGroup(click.Group):
             if isinstance(error, UnicodeEncodeError) and (cause := not_encoded(error)):
                 error = FunASRError(cause)
             click.echo(f"fun-asr: error: {_in_one_line(error)}", err=True)
-            ctx.exit(1)
+            # A model or an option that cannot be used is wrong usage: nothing was tried.
+            ctx.exit(2 if isinstance(error, CheckpointError | ConfigError) else 1)
 
 
 def _in_one_line(error: Exception) -> str:
@@ -126,6 +146,6 @@ def _in_one_line(error: Exception) -> str:
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
 )
-@click.version_option(__version__, prog_name="fun-asr", message="%(prog)s %(version)s")
+@click.version_option(__version__, "-V", "--version", prog_name="fun-asr", message="%(prog)s %(version)s")
 def main() -> None:
     """Fun-ASR: audio files in, accurate and well-formatted text out."""

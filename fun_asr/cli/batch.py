@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from fun_asr.cli.common import make_writable, recognition_options, terminated_like_interrupted
+from fun_asr.cli.common import (
+    make_writable,
+    one_field,
+    print_error,
+    recognition_options,
+    terminated_like_interrupted,
+)
+from fun_asr.cli.log import log_options
 from fun_asr.cli.output import output_options
 from fun_asr.cli.progress import BatchProgress
+from fun_asr.cli.say import say
+from fun_asr.errors import ConfigError, FunASRError
 
 if TYPE_CHECKING:
-    from fun_asr.batch.runner import Summary
+    from collections.abc import Sequence
+
+    from fun_asr.batch.runner import Failure, Summary
+    from fun_asr.batch.shards import Task
     from fun_asr.options import ModelOptions, TranscriptionOptions
+    from fun_asr.transcript import Transcript
     from fun_asr.writers.base import Writer
+
+
+def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", value.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise click.BadParameter(f"{value!r} is not I/N with a number I from 1 to N, as in 2/8")
+    return int(match[1]), int(match[2])
 
 
 @click.command(short_help="Transcribe folders and lists of recordings, resumable.")
@@ -34,10 +58,29 @@ if TYPE_CHECKING:
 @click.option("--check_files", is_flag=True, help="Open every recording before the first is transcribed.")
 @click.option("--fail_fast", is_flag=True, help="Stop at the first failure.")
 @click.option("--max_failures", type=click.IntRange(min=1), metavar="N", help="Stop at the Nth failure.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Give up a recording that takes longer, without the time to load the model.",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    callback=_shard,
+    help="Do every Nth recording from the Ith on: N runs with the same INPUTs do all, on one machine or several.",
+)
+@click.option("--dry_run", is_flag=True, help="Print what would be done, each recording with its outputs, and stop.")
+@click.option(
+    "--status",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep a file up to date while the batch runs: JSON, or Prometheus's text in a file.prom.",
+)
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write counts and failures as JSON.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--ray_address", help="Cluster to join, as Ray takes it. [default: RAY_ADDRESS, or this machine]")
 @recognition_options
+@log_options
 def batch(
     inputs: tuple[str, ...],
     output_dir: Path,
@@ -50,6 +93,10 @@ def batch(
     check_files: bool,
     fail_fast: bool,
     max_failures: int | None,
+    timeout: float | None,
+    shard: tuple[int, int] | None,
+    dry_run: bool,
+    status: Path | None,
     report: Path | None,
     engine: Literal["local", "ray"],
     ray_address: str | None,
@@ -62,8 +109,9 @@ def batch(
     INPUT is
       a folder     all audio and video files in it and below, without hidden files and systems' own folders
       a file, or a quoted glob such as '**/*.wav'
-      list.jsonl   a manifest with audio_filepath and, optionally, language in each line (also .json)
+      list.jsonl   a manifest with audio_filepath and, optionally, language, offset, duration in each line (or .json)
       wav.scp      Kaldi's list, an utterance id and a path in each line
+      data/dev     Kaldi's data directory, with a wav.scp and, for parts of recordings, segments
       -            on standard input: paths, one a line or as find -print0 writes them, or a manifest's lines
 
     The same command, run again, does only what is missing or has changed; a run may be killed at any moment. What was
@@ -71,40 +119,85 @@ def batch(
 
     \b
     Exit status: 0 all are transcribed, 1 some failed (each with a line on standard error) or the run stopped early,
-    2 wrong usage, 130 interrupted.
+    2 wrong usage, 130 interrupted, 143 terminated.
     """
     if ray_address is not None and engine != "ray":
         raise click.UsageError("--ray_address belongs to --engine ray")
 
     from fun_asr.batch.run import BatchOptions, run_batch
+    from fun_asr.batch.status import StatusFile
     from fun_asr.inputs.discover import Search
 
-    make_writable(output_dir)
-    if report is not None:
-        make_writable(report.parent)
-    with terminated_like_interrupted(), BatchProgress() as progress:
+    try:
+        how = BatchOptions(
+            search=Search(recursive, include, exclude),
+            engine=engine,
+            workers=workers,
+            ray_address=ray_address,
+            overwrite=mode == "overwrite",
+            check_files=check_files,
+            max_failures=1 if fail_fast else max_failures,
+            shard=shard,
+            timeout=timeout,
+            dry_run=dry_run,
+        )
+    except ConfigError as error:
+        raise click.UsageError(f"--{error}") from None
+    if not dry_run:
+        for folder in (output_dir, *(file.parent for file in (report, status) if file is not None)):
+            make_writable(folder)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(terminated_like_interrupted())
+        observer: _Listing | StatusFile
+        progressed = None
+        if dry_run:
+            observer = _Listing(output_dir, writers)
+        else:
+            progress = stack.enter_context(BatchProgress())
+            progressed = progress.progressed
+            observer = stack.enter_context(StatusFile(status, progress, lambda text: print_error(FunASRError(text))))
         summary = run_batch(
             inputs,
             output_dir,
             writers=writers,
             model=model,
             options=options,
-            batch=BatchOptions(
-                search=Search(recursive, include, exclude),
-                engine=engine,
-                workers=workers,
-                ray_address=ray_address,
-                overwrite=mode == "overwrite",
-                check_files=check_files,
-                max_failures=1 if fail_fast else max_failures,
-            ),
-            observer=progress,
+            batch=how,
+            observer=observer,
+            on_progress=progressed,
             standard_input=sys.stdin.buffer,
         )
+        if isinstance(observer, _Listing):
+            observer.print()
+        else:
+            observer.ended(summary)
     print_summary(summary)
     if report is not None:
         _write_report(summary, report)
     click.get_current_context().exit(exit_status(summary))
+
+
+class _Listing:
+    """A `BatchObserver` that prints what is to be done: a recording, and behind tabs its outputs."""
+
+    def __init__(self, output_dir: Path, writers: dict[str, Writer]) -> None:
+        self._output_dir, self._writers = output_dir, writers
+
+    def planned(self, tasks: Sequence[Task], left: Sequence[Task]) -> None:
+        self._left = {task.key: task for task in left}
+
+    def done(self, task: Task, transcript: Transcript) -> None:
+        raise AssertionError("nothing is done in a dry run")
+
+    def failed(self, task: Task | None, failure: Failure) -> None:
+        print_error(failure.error)
+        if task is not None:
+            del self._left[task.key]
+
+    def print(self) -> None:
+        for task in self._left.values():
+            outputs = (str(self._output_dir / (task.name + writer.extension)) for writer in self._writers.values())
+            click.echo(b"\t".join(one_field(text) for text in (task.path, *outputs)))
 
 
 def _write_report(summary: Summary, report: Path) -> None:
@@ -119,9 +212,13 @@ def print_summary(summary: Summary) -> None:
     from fun_asr.inputs.discover import describe_left_out
 
     if left_out := describe_left_out(summary.left_out):
-        click.echo(f"fun-asr: {left_out}", err=True)
+        say(left_out)
     if summary.repeated:
-        click.echo(f"fun-asr: {summary.repeated} given more than once, taken once", err=True)
+        say(f"{summary.repeated} given more than once, taken once")
+    if summary.status == "planned":
+        done = f"{summary.left} would be transcribed, {summary.done_before} done before"
+        say(f"{done}, {len(summary.failures)} failed, of {summary.total}")
+        return
     parts = [
         f"{summary.transcribed} transcribed ({summary.audio_seconds / 3600:.2f} h of audio, RTFx {summary.rtfx:.1f})",
         f"{summary.done_before} done before",
@@ -129,13 +226,12 @@ def print_summary(summary: Summary) -> None:
     ]
     if summary.incomplete:
         parts.insert(1, f"{len(summary.incomplete)} of them incomplete")
-    click.echo(f"fun-asr: {', '.join(parts)}, of {summary.total}", err=True)
+    say(f"{', '.join(parts)}, of {summary.total}")
     if summary.status != "finished":
-        click.echo(f"fun-asr: {summary.status}, {summary.left} left; the same command goes on from here", err=True)
+        say(f"{summary.status}, {summary.left} left; the same command goes on from here")
 
 
 def exit_status(summary: Summary) -> int:
-    """0 where all are transcribed, 130 after an interrupt, else 1."""
-    if summary.status == "interrupted":
-        return 130
-    return 1 if summary.failures or summary.left else 0
+    """0 where all are transcribed, or would be, 130 after an interrupt, 143 after SIGTERM, else 1."""
+    by_status = {"interrupted": 130, "terminated": 143, "planned": int(bool(summary.failures))}
+    return by_status.get(summary.status, int(bool(summary.failures or summary.left)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import shutil
 import signal
@@ -17,10 +18,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fun_asr.audio.options import AudioOptions, RawFormat
-from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError
+from fun_asr.cli.say import say
+from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError, Terminated
 from fun_asr.options import DEFAULT_BEAM_SIZE, ModelOptions, TranscriptionOptions
 
 if TYPE_CHECKING:
+    from fun_asr.audio.excerpt import Excerpt
     from fun_asr.text.hotwords import Hotword
     from fun_asr.transcriber import Transcriber
     from fun_asr.transcript import Transcript
@@ -75,7 +78,11 @@ def _raw(ctx: click.Context, param: click.Parameter, value: str | None) -> RawFo
 # Each is called like the field of `ModelOptions`, `TranscriptionOptions` or `AudioOptions` that it sets.
 _MODEL_OPTIONS = (
     click.option(
-        "-m", "--model", "directory", type=click.Path(path_type=Path), help="Model directory. [default: bundled]"
+        "-m",
+        "--model",
+        "directory",
+        type=click.Path(path_type=Path),
+        help="A model's folder as it is published, or its .nemo or .pt file. [default: bundled]",
     ),
     click.option(
         "-l",
@@ -86,13 +93,23 @@ _MODEL_OPTIONS = (
         callback=_languages,
         help="Code, tag or name: de, pt-BR, German; several with commas are those that are looked for.",
     ),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N."),
     click.option(
-        "--compute_type",
-        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8"]),
+        "--device",
         default="auto",
         show_default=True,
-        help="Arithmetic of the network; int8 is for the CPU, float16 for a GPU.",
+        help="auto, cpu, cuda or cuda:N; several with commas for a large language model.",
+    ),
+    click.option(
+        "--compute_type",
+        type=click.Choice(["auto", "float32", "bfloat16", "float16", "int8", "int4"]),
+        default="auto",
+        show_default=True,
+        help="Arithmetic of the network; int8 and int4 (language models alone) are for the CPU, float16 for a GPU.",
+    ),
+    click.option(
+        "--aligner",
+        type=click.Path(path_type=Path),
+        help="Folder of a forced aligner that finds when the words of Qwen's models are said.",
     ),
     click.option(
         "--batch_size",
@@ -126,7 +143,7 @@ _DECODING_OPTIONS = (
         "word_times",
         default=True,
         show_default=True,
-        help="Times and confidence of English words, in the formats that have room for them.",
+        help="Times and confidence of words, in the formats that have room for them.",
     ),
     click.option(
         "--punctuation/--no_punctuation", default=True, show_default=True, help="Sentences of ctc's bare words."
@@ -140,6 +157,26 @@ _DECODING_OPTIONS = (
     ),
 )
 
+
+_DECODER_OPTIONS = (
+    click.option(
+        "--task",
+        type=click.Choice(["transcribe", "translate"]),
+        default="transcribe",
+        show_default=True,
+        help="translate writes English whatever is spoken, with a model that can.",
+    ),
+    click.option(
+        "--initial_prompt",
+        default="",
+        help="Text that the model takes for what was said before: names and spelling to follow.",
+    ),
+    click.option(
+        "--temperature_fallback",
+        is_flag=True,
+        help="Try loops and unlikely texts again at random, as Whisper does; for models without a CTC head.",
+    ),
+)
 
 _AUDIO_OPTIONS = (
     click.option(
@@ -169,7 +206,7 @@ def model_options(command: Command) -> Callable[..., object]:
 
 def recognition_options(command: Command) -> Callable[..., object]:
     """Add those of `model_options` and those that choose how transcripts are decoded and written, into `options`."""
-    return _with_options(command, (*_MODEL_OPTIONS, *_DECODING_OPTIONS, *_AUDIO_OPTIONS))
+    return _with_options(command, (*_MODEL_OPTIONS, *_DECODING_OPTIONS, *_DECODER_OPTIONS, *_AUDIO_OPTIONS))
 
 
 def _with_options(
@@ -205,10 +242,10 @@ def check_device(device: str) -> None:
     Raises:
         click.BadParameter: when it is unknown or not available.
     """
-    from fun_asr.weights.precision import resolve_device
+    from fun_asr.weights.precision import resolve_devices
 
     try:
-        resolve_device(device)
+        resolve_devices(device)
     except FunASRError as error:
         raise click.BadParameter(str(error), param_hint="--device") from None
 
@@ -230,18 +267,25 @@ def load_transcriber(model: ModelOptions, language: str | None) -> Transcriber:
 
 
 def describe_model(transcriber: Transcriber) -> None:
-    """Say on standard error what the model computes with, where --debug asks for it."""
-    if debugging(click.get_current_context()):
-        info = transcriber.info
-        parts = [f"{part} {kind}" for part, kind in info.arithmetic.items()]
-        kernels = [f"{task} products: {name}" for task, name in info.kernels.items()]
-        click.echo(f"fun-asr: {info.family} on {info.device}: {', '.join([*parts, *kernels])}", err=True)
+    """Say on standard error what the model computes with, where --debug or --log_level debug asks for it."""
+    info = transcriber.info
+    parts = [f"{part} {kind}" for part, kind in info.arithmetic.items()]
+    kernels = [f"{task} products: {name}" for task, name in info.kernels.items()]
+    level = logging.INFO if debugging(click.get_current_context()) else logging.DEBUG
+    say(f"{info.family} on {info.device}: {', '.join([*parts, *kernels])}", level, model=info.to_dict())
 
 
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-    """A machine that shuts down asks politely first: time enough to end as Ctrl-C does, with a report."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """A machine that shuts down asks politely first: time enough to end as Ctrl-C does, with a report.
+
+    What is raised then is `Terminated`.
+    """
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:
@@ -262,24 +306,33 @@ def make_writable(folder: Path) -> None:
         raise FunASRError(f"{folder}: cannot be written to: {error.strerror or error}") from None
 
 
+def one_field(path: str) -> bytes:
+    """A path as one field of one line; a name is bytes that need not be UTF-8."""
+    name = os.fsencode(path)
+    for character, escape in ((b"\t", rb"\t"), (b"\n", rb"\n"), (b"\r", rb"\r")):
+        name = name.replace(character, escape)
+    return name
+
+
 def print_error(error: FunASRError) -> None:
     """Print one line on standard error."""
-    click.echo(f"fun-asr: error: {' '.join(str(error).splitlines())}", err=True)
+    facts = {"path": error.path} if isinstance(error, AudioDecodeError) else {}
+    say(str(error), logging.ERROR, kind=type(error).__name__, **facts)
 
 
 def print_warnings(transcript: Transcript) -> None:
     """Say on standard error what there is to say about a recording, a line each."""
     for warning in transcript.warnings:
-        click.echo(f"fun-asr: warning: {transcript.path}: {warning}", err=True)
+        say(f"{transcript.path}: {warning}", logging.WARNING, path=transcript.path)
 
 
 def without_standard_input(
-    recordings: Iterable[str], names: dict[str, str], stack: contextlib.ExitStack
-) -> Iterator[str]:
+    recordings: Iterable[str | Excerpt], names: dict[str, str], stack: contextlib.ExitStack
+) -> Iterator[str | Excerpt]:
     """The recordings, with a file that holds standard input in the place of `-`.
 
     Arguments:
-        recordings: paths, or `-`.
+        recordings: paths, parts of recordings, or `-`.
         names: learns what that file is called on the command line.
         stack: removes the file when it is closed.
     """

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-@click.group(short_help="Import Whisper or BERT weights, average models, give one new experts, shrink one to int8.")
+@click.group(short_help="Import Whisper or BERT weights, merge adapters, average models, give one experts, shrink one.")
 def convert() -> None:
     """Make model directories."""
 
@@ -92,13 +92,36 @@ def bert(
 @click.argument("model_dir", type=click.Path(path_type=Path))
 @click.argument("output_dir", type=click.Path(path_type=Path))
 def int8(model_dir: Path, output_dir: Path) -> None:
-    """Write MODEL_DIR with its matrices as int8 per output channel: a quarter of the size."""
+    """Write MODEL_DIR, a trained or a published folder, with its matrices as int8 per output channel.
+
+    That is a quarter of the size in float32. Of published models it takes those in safetensors.
+    """
     from fun_asr.models.fun_asr.load import load_config
+    from fun_asr.models.registry import BUNDLED_FAMILY, identify
     from fun_asr.weights.directory import companion_files, load_stored, save_model
     from fun_asr.weights.int8 import dequantize
+    from fun_asr.weights.shrink import shrink_to_int8
 
-    state = dequantize(load_stored(model_dir))
-    save_model(output_dir, load_config(model_dir), state, companion_files(model_dir), int8=True)
+    if identify(model_dir).name == BUNDLED_FAMILY:
+        state = dequantize(load_stored(model_dir))
+        save_model(output_dir, load_config(model_dir), state, companion_files(model_dir), int8=True)
+    else:
+        shrink_to_int8(model_dir, output_dir)
+    click.echo(output_dir)
+
+
+@convert.command()
+@click.argument("model_dir", type=click.Path(path_type=Path))
+@click.argument("adapter_dir", type=click.Path(path_type=Path))
+@click.argument("output_dir", type=click.Path(path_type=Path))
+def merge(model_dir: Path, adapter_dir: Path, output_dir: Path) -> None:
+    """Write MODEL_DIR with the LoRA adapter in ADAPTER_DIR merged into it.
+
+    The adapter is the folder `adapter` that `fun-asr train` wrote, or one that the PEFT library wrote for the model.
+    """
+    from fun_asr.convert.merge import merge as merge_adapter
+
+    merge_adapter(model_dir, adapter_dir, output_dir)
     click.echo(output_dir)
 
 

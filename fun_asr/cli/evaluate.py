@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Transcribe manifests and score the transcripts.")
 @click.argument(
-    "manifests", metavar="MANIFEST...", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
+    "manifests", metavar="MANIFEST...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True)
 )
 @click.option(
     "-o",
@@ -47,12 +47,15 @@ def evaluate(
     model: ModelOptions,
     options: TranscriptionOptions,
 ) -> None:
-    """Do `fun-asr batch` for each MANIFEST, JSON Lines with audio_filepath and text, and `fun-asr wer` for all.
+    """Do `fun-asr batch` for each MANIFEST and `fun-asr wer` for all.
+
+    A MANIFEST is JSON Lines with audio_filepath and text, and offset and duration where an utterance is a part of a
+    recording, or a data directory of Kaldi's with wav.scp, text and, for parts of recordings, segments.
 
     The speed (RTFx) is printed on standard error. Run again, it transcribes only what is missing or has changed. A
     recording that fails counts as deletions.
 
-    Exit status: 0, 1 when a recording failed, 2 when something cannot be used, 130 interrupted.
+    Exit status: 0, 1 when a recording failed, 2 when something cannot be used, 130 interrupted, 143 terminated.
     """
     from fun_asr.batch.run import BatchOptions, run_batch
     from fun_asr.cli.batch import exit_status, print_summary
@@ -61,15 +64,16 @@ def evaluate(
     from fun_asr.writers.base import JSONWriter
 
     ctx = click.get_current_context()
-    repeated = [stem for stem, count in Counter(path.stem for path in manifests).items() if count > 1]
+    names = [manifest.name if manifest.is_dir() else manifest.stem for manifest in map(Path.absolute, manifests)]
+    repeated = [name for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise click.UsageError(
             f"several manifests are called {repeated[0]}: their transcripts need folders of their own"
         )
     status = 0
     folders = []
-    for manifest in manifests:
-        folders.append(output_dir / manifest.stem)
+    for manifest, name in zip(manifests, names, strict=True):
+        folders.append(output_dir / name)
         make_writable(folders[-1])
         with terminated_like_interrupted(), BatchProgress() as progress:
             summary = run_batch(
@@ -84,7 +88,7 @@ def evaluate(
             )
         print_summary(summary)
         status = max(status, exit_status(summary))
-        if summary.status == "interrupted":
+        if summary.status != "finished":
             ctx.exit(status)
     ctx.invoke(
         wer,

@@ -1,4 +1,4 @@
-"""`fun-asr info CONFIG`: what a model costs, before it is trained or loaded."""
+"""`fun-asr info MODEL`: what a model costs, before it is trained or loaded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from fun_asr.cli.common import print_error
 from fun_asr.errors import FunASRError
 
 if TYPE_CHECKING:
+    from fun_asr.models.cost import Cost
     from fun_asr.models.fun_asr.config import ModelConfig
     from fun_asr.models.fun_asr.cost import ModelInfo
 
@@ -30,7 +31,7 @@ _LABELS = {
 
 
 @click.command(short_help="Print a model's parameters, FLOPs and memory.")
-@click.argument("config", type=click.Path(path_type=Path))
+@click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--tokens_per_second",
     type=click.FloatRange(min=0, min_open=True),
@@ -40,37 +41,58 @@ _LABELS = {
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with exact counts instead of tables.")
 @click.pass_context
-def info(ctx: click.Context, config: Path, tokens_per_second: float, as_json: bool) -> None:
-    """Print what the model of CONFIG, a YAML model config or a model directory, costs; its weights are not needed.
+def info(ctx: click.Context, model: Path, tokens_per_second: float, as_json: bool) -> None:
+    """Print what MODEL, a published or trained model's folder or file, or a YAML model config, costs.
 
-    Active parameters are those that one token passes in the decoder: the shared parts and the chosen experts. Weights
-    read are these, each once a token; the CPU's int8 network reads more, since it multiplies by all experts at once.
+    Weights are not read. For models of this project's own family, the active parameters are those that one token passes
+    in the decoder: the shared parts and the chosen experts. Weights read are these, each once a token; the CPU's int8
+    network reads more, since it multiplies by all experts at once.
 
-    Exit status: 0, or 2 when CONFIG cannot be used.
+    Exit status: 0, or 2 when MODEL cannot be used.
     """
-    from fun_asr.models.fun_asr.cost import describe
+    import dataclasses
+    import json
+
+    from fun_asr.configuration import load_yaml
+    from fun_asr.models.fun_asr import cost
+    from fun_asr.models.fun_asr.config import ModelConfig
+    from fun_asr.models.fun_asr.load import load_config
+    from fun_asr.models.registry import BUNDLED_FAMILY, identify
 
     try:
-        model_config = _load(config)
-        description = describe(model_config, tokens_per_second=tokens_per_second)
+        is_config = model.suffix in (".yaml", ".yml")
+        family = None if is_config else identify(model)
+        if family is None or family.name == BUNDLED_FAMILY:
+            config = load_config(model) if family is not None else load_yaml(ModelConfig, model)
+            own = cost.describe(config, tokens_per_second=tokens_per_second)
+            values, lines = dataclasses.asdict(own), _tables(own, config)
+        else:
+            published = family.module.describe(model, tokens_per_second)
+            values, lines = dataclasses.asdict(published), _cost_table(published)
     except FunASRError as error:
         print_error(error)
         ctx.exit(2)
-    if as_json:
-        import dataclasses
-        import json
-
-        click.echo(json.dumps(dataclasses.asdict(description), indent=2))
-    else:
-        click.echo("\n".join(_tables(description, model_config)))
+    click.echo(json.dumps(values, indent=2) if as_json else "\n".join(lines))
 
 
-def _load(path: Path) -> ModelConfig:
-    from fun_asr.configuration import load_yaml
-    from fun_asr.models.fun_asr.config import ModelConfig
-    from fun_asr.models.fun_asr.load import load_config
-
-    return load_config(path) if path.is_dir() else load_yaml(ModelConfig, path)
+def _cost_table(cost: Cost) -> list[str]:
+    parts = [*(part for part in cost.parameters if part != "model"), "model"]
+    return [
+        _row(f"Family {cost.family}", "parameters", "FLOPs/s"),
+        *(
+            _row(
+                {"model": "whole model", "ctc": "CTC head", "ctc_head": "CTC head"}.get(part, part),
+                _short(cost.parameters[part], "B"),
+                _short(cost.flops_per_second[part], "G") if part in cost.flops_per_second else "",
+            )
+            for part in parts
+        ),
+        f"FLOPs a second of audio, in segments of {cost.segment_seconds:g} s with {cost.tokens_per_second:g} tokens a "
+        "second.",
+        "",
+        _row("Bytes of the weights", *cost.weight_bytes),
+        _row("in memory", *(_short(count, "G") for count in cost.weight_bytes.values())),
+    ]
 
 
 def _tables(info: ModelInfo, config: ModelConfig) -> list[str]:

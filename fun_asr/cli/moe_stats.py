@@ -26,6 +26,7 @@ from fun_asr.cli.common import (
 from fun_asr.errors import FunASRError
 
 if TYPE_CHECKING:
+    from fun_asr.audio.excerpt import Excerpt
     from fun_asr.cli.routing_report import GroupRouting
     from fun_asr.options import ModelOptions, TranscriptionOptions
     from fun_asr.transcriber import Transcriber
@@ -38,10 +39,10 @@ class _Group:
     """Recordings whose tokens are counted together."""
 
     name: str
-    paths: dict[str | None, dict[str, None]] = dataclasses.field(default_factory=dict)
+    paths: dict[str | None, dict[str | Excerpt, None]] = dataclasses.field(default_factory=dict)
     """Each once, in their order, by the language they are transcribed in; None detects it."""
 
-    def add(self, path: str, language: str | None) -> None:
+    def add(self, path: str | Excerpt, language: str | None) -> None:
         self.paths.setdefault(language, {})[path] = None
 
 
@@ -68,8 +69,9 @@ def moe_stats(
     """Transcribe recordings and show where the decoder's routers send their text tokens.
 
     AUDIO is a file, a folder that stands for all recordings in it and below, - for standard input, or a manifest: a
-    .jsonl file with one object a line that has audio_filepath and, optionally, language and speaker. A manifest's
-    language is what the recording is transcribed in, unless --language says otherwise or the model does not know it.
+    .jsonl file with one object a line that has audio_filepath and, optionally, offset, duration, language and speaker,
+    or a data directory of Kaldi's. A manifest's language is what the recording is transcribed in, unless --language
+    says otherwise or the model does not know it.
 
     Decoding is greedy. Each text token counts once a layer, when the decoder reads it to predict the next; the prompt,
     language detection and the end of text do not count, nor do recordings without speech. A recording that breaks off
@@ -113,7 +115,9 @@ def moe_stats(
 
 
 def _is_manifest(path: str) -> bool:
-    return path.lower().endswith(_MANIFEST_SUFFIX) and not os.path.isdir(path)
+    from fun_asr.inputs.kaldi import is_data_dir
+
+    return is_data_dir(path) or (path.lower().endswith(_MANIFEST_SUFFIX) and not os.path.isdir(path))
 
 
 def _find_groups(audio: Iterable[str], by: str, code: str | None) -> tuple[list[_Group], list[FunASRError]]:
@@ -125,7 +129,7 @@ def _find_groups(audio: Iterable[str], by: str, code: str | None) -> tuple[list[
     groups: dict[str | None, _Group] = {}
     failures: list[FunASRError] = []
 
-    def add(label: str | None, path: str, spoken: str | None) -> None:
+    def add(label: str | None, path: str | Excerpt, spoken: str | None) -> None:
         name = "all" if by == "none" else f"no {by}" if label is None else label
         groups.setdefault(label, _Group(name)).add(path, code or spoken)
 
@@ -140,7 +144,7 @@ def _find_groups(audio: Iterable[str], by: str, code: str | None) -> tuple[list[
         for row in rows:
             spoken = None if row.language is None else language_code(row.language)
             label = {"none": None, "language": spoken or row.language, "speaker": row.speaker}[by]
-            add(label, row.audio_filepath, spoken)
+            add(label, row.source, spoken)
     return list(groups.values()), failures
 
 

@@ -7,9 +7,10 @@ import dataclasses
 import errno
 import functools
 import os
+import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,24 +18,26 @@ from fun_asr.cli.common import (
     check_device,
     load_transcriber,
     make_writable,
+    one_field,
     print_error,
     print_warnings,
     recognition_options,
     renamed,
     without_standard_input,
 )
+from fun_asr.cli.log import log_options
 from fun_asr.cli.output import output_options
+from fun_asr.cli.progress import Progress, record_done
+from fun_asr.cli.say import say
 from fun_asr.cli.streams import STANDARD_INPUT_NAME, is_closed
 from fun_asr.errors import AudioDecodeError, FunASRError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-
-    from tqdm import tqdm
+    from collections.abc import Callable, Generator, Sequence
 
     from fun_asr.inputs.discover import Inputs
     from fun_asr.options import ModelOptions, TranscriptionOptions
-    from fun_asr.transcript import Result, Transcript
+    from fun_asr.transcript import Result, Segment, Transcript
     from fun_asr.writers.base import Writer
 
 # What stops every file that is still to be written, and not only one with an odd name.
@@ -45,12 +48,17 @@ _FATAL_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 @click.argument("paths", metavar="PATH...", nargs=-1, required=True)
 @recognition_options
 @click.option("-o", "--output_dir", type=click.Path(path_type=Path), help="Write files for each recording in here.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Print segments with their times on standard error as they are recognised."
+)
 @output_options
+@log_options
 def transcribe(
     paths: tuple[str, ...],
     model: ModelOptions,
     options: TranscriptionOptions,
     output_dir: Path | None,
+    verbose: bool,
     writers: dict[str, Writer],
 ) -> None:
     """Transcribe audio and video files. A folder stands for all recordings in it and below; - is standard input.
@@ -76,7 +84,7 @@ def transcribe(
 
     inputs = find_recordings(paths)
     if left_out := describe_left_out(inputs.left_out):
-        click.echo(f"fun-asr: {left_out}", err=True)
+        say(left_out)
     if STANDARD_INPUT in inputs.recordings and is_closed(sys.stdin):
         inputs.recordings.remove(STANDARD_INPUT)
         inputs.failures.append(AudioDecodeError(STANDARD_INPUT_NAME, "is closed"))
@@ -84,9 +92,9 @@ def transcribe(
     output = _Output(inputs, output_dir, writers, bare=bare)
     if inputs.recordings:
         transcriber = load_transcriber(model, options.language)
-        _run(functools.partial(transcriber.run, options=options), inputs, output)
+        _run(functools.partial(transcriber.run, options=options), inputs, output, verbose=verbose)
     if output.failed and output.total > 1:
-        click.echo(f"fun-asr: {output.failed} of {output.total} failed", err=True)
+        say(f"{output.failed} of {output.total} failed", failed=output.failed, total=output.total)
     if output.failed:
         click.get_current_context().exit(1)
 
@@ -153,60 +161,69 @@ class _Output:
 
     def _printed(self, transcript: Transcript) -> bytes:
         from fun_asr.inputs.discover import STANDARD_INPUT
-        from fun_asr.writers.base import json_line
+        from fun_asr.writers.base import encoded
 
         ((name, writer),) = self._writers.items()
-        if name == "json":
-            return json_line(transcript)
+        if (line := writer.line(transcript)) is not None:
+            return encoded(line)
         if name != "txt":
             return writer.encode(transcript, self._infos[transcript.path or STANDARD_INPUT])
         text = transcript.text.encode()
         if self._bare:
             return text + b"\n"
         assert transcript.path is not None
-        # A name is bytes that need not be UTF-8; it stays one field of one line.
-        path = os.fsencode(transcript.path)
-        for character, escape in ((b"\t", rb"\t"), (b"\n", rb"\n"), (b"\r", rb"\r")):
-            path = path.replace(character, escape)
-        return path + b"\t" + text + b"\n"
+        return one_field(transcript.path) + b"\t" + text + b"\n"
 
 
-def _run(recognise: Callable[..., Generator[Result, None, None]], inputs: Inputs, output: _Output) -> None:
+def _run(
+    recognise: Callable[..., Generator[Result, None, None]], inputs: Inputs, output: _Output, *, verbose: bool
+) -> None:
     from fun_asr.transcript import TranscriptionFailure
 
     with contextlib.ExitStack() as stack:
         names: dict[str, str] = {}  # file read for another name -> that name
-        bar = stack.enter_context(_progress_bar(inputs))
+        progress = stack.enter_context(Progress())
+        progress.begin({path: _size(path) for path in inputs.recordings}, len(inputs.recordings))
+
+        def show(path: str | None, segments: Sequence[Segment]) -> None:
+            with progress.out_of_the_way(sys.stderr):
+                for segment in segments:
+                    named = f"{names.get(path or '', path)}\t" * (len(inputs.recordings) > 1)
+                    times = f"[{_clock(segment.start)} --> {_clock(segment.end)}]"
+                    click.echo(f"{named}{times} {segment.text}", err=True)
+
         results = recognise(
             without_standard_input(inputs.recordings, names, stack),
-            on_progress=bar.update if len(inputs.recordings) == 1 else None,
+            on_progress=progress.add,
+            on_segments=show if verbose else None,
         )
         # Closed before an error leaves this function: its readers must not outlive it.
         for result in stack.enter_context(contextlib.closing(results)):
-            with bar.external_write_mode(file=sys.stderr):
-                if isinstance(result, TranscriptionFailure):
-                    output.fail(renamed(result.error, names))
-                else:
-                    assert result.path is not None
-                    named = dataclasses.replace(result, path=names.get(result.path, result.path))
-                    print_warnings(named)
-                    output.write(named)
-            if len(inputs.recordings) > 1:
-                bar.update()
+            assert result.path is not None
+            path = names.get(result.path, result.path)
+            if isinstance(result, TranscriptionFailure):
+                output.fail(renamed(result.error, names))
+                progress.finish(path, failed=True)
+                continue
+            named = dataclasses.replace(result, path=path)
+            print_warnings(named)
+            record_done(named)
+            with progress.out_of_the_way(sys.stdout):
+                output.write(named)
+            progress.finish(path, seconds=named.duration)
 
 
-def _progress_bar(inputs: Inputs) -> tqdm[Never]:
-    """Seconds of the one recording, or recordings done; silent where standard error is no terminal."""
-    from tqdm import tqdm
+def _clock(seconds: float) -> str:
+    """As Whisper prints times: 00:01.500, and hours where there are any."""
+    minutes, rest = divmod(round(1000 * seconds), 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours:02}:" if hours else "") + f"{minutes:02}:{rest // 1000:02}.{rest % 1000:03}"
 
-    from fun_asr.audio.decode import probe
 
-    if len(inputs.recordings) > 1:
-        return tqdm(total=len(inputs.recordings), unit="file", disable=None)
-    seconds = probe(inputs.recordings[0]) if sys.stderr.isatty() else None
-    return tqdm(
-        total=None if seconds is None else round(seconds),
-        unit="s",
-        disable=None,
-        bar_format="{l_bar}{bar}| {n:.0f}/{total} s of audio [{elapsed}<{remaining}]" if seconds is not None else None,
-    )
+def _size(path: str) -> int | None:
+    """Bytes of a file; None of what has no such number."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None

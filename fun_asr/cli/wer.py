@@ -106,9 +106,16 @@ def _options(command: Command) -> Command:
     return command
 
 
+class _Command(click.Command):
+    """Takes -h for --hyp, as in jiwer, but alone for --help, as everywhere else."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, ["--help"] if args == ["-h"] else args)
+
+
 @click.command(
+    cls=_Command,
     short_help="Score hypotheses against references.",
-    # -h is --hyp here, as in jiwer.
     context_settings={"help_option_names": ["--help"]},
 )
 @_options
@@ -143,9 +150,10 @@ def wer(
 ) -> None:
     """Print the word error rate of hypotheses, the files or folders HYP, against references, REF.
 
-    Formats: a folder of .txt (beside audio, LibriSpeech's, or transcripts in .txt or .json), lines of text, Kaldi's
-    text, trn, ctm, stm, JSON Lines in NeMo's keys (text, pred_text), csv or tsv with a header. Utterances are matched
-    by their ids; ids that are paths may start at different folders. Lines of text are matched line by line.
+    Formats: a folder of .txt (beside audio, LibriSpeech's, or transcripts in .txt, .srt, .vtt or .json), lines of text,
+    Kaldi's text or data directory, trn, ctm, stm, srt, vtt, JSON Lines in NeMo's keys (text, pred_text), csv or tsv
+    with a header. Utterances are matched by their ids; ids that are paths may start at different folders. Lines of text
+    are matched line by line, or as one with subtitles.
 
     A reference without a hypothesis counts as deletions; a hypothesis without a reference does not count. Both are
     listed on standard error. Chinese, Japanese, Thai and other languages written without spaces are counted in

@@ -28,6 +28,7 @@ from fun_asr.layers.decoder import Decoder
 __all__ = ["attention_weights", "token_frames", "warp", "without_pauses"]
 
 MEDIAN_WIDTH = 7  # frames
+SEARCHED_BEFORE, SEARCHED_AFTER = 10, 20  # hops around an edge in which a pause is looked for
 
 Costs = npt.NDArray[np.float32]
 
@@ -173,10 +174,17 @@ def without_pauses(edges: Sequence[int], samples: npt.NDArray[np.float32]) -> li
     loudest = [float(levels[a : max(b, a + 1)].max(initial=-100.0)) for a, b in pairwise(hops)]
     for i in range(len(edges)):
         first, last = i == 0, i == len(edges) - 1
-        # The warping may put the edge anywhere in the pause; it never puts it beyond the middle of a word.
+        # The warping may put the edge anywhere in the pause, but never beyond the middle of a word; the first one it
+        # puts where the segment starts, however long the silence is before the word.
         low = 0 if first else (hops[i - 1] + hops[i]) // 2
-        high = len(levels) if last else -(-(hops[i] + hops[i + 1]) // 2)
-        pause = quiet_stretch(levels, low, high, min(loudest[max(0, i - 1) : i + 1])) if high > low else None
+        high = len(levels) if last else hops[1] if first else -(-(hops[i] + hops[i + 1]) // 2)
+        loud = min(loudest[max(0, i - 1) : i + 1])
+        pause = quiet_stretch(levels, low, high, loud) if high > low else None
+        if pause is not None and not first and not last:
+            # Far from the edge of two words, a quiet stretch is a consonant's closure.
+            near = max(low, hops[i] - SEARCHED_BEFORE), min(high, hops[i] + SEARCHED_AFTER)
+            if pause[1] <= near[0] or pause[0] >= near[1]:
+                pause = quiet_stretch(levels, *near, loud)
         if pause is None:
             continue
         if not first:

@@ -35,6 +35,11 @@ def _summary(log_probs: Sequence[float]) -> list[float]:
 
 
 def word_confidence(word: AlignedWord) -> float:
-    """The probability in [0, 1] that a word is right."""
+    """The probability in [0, 1] that a word is right.
+
+    Where CTC was not asked of it, that is the mean probability of the decoder's tokens, which nothing was fitted to.
+    """
+    if word.ctc_log_probs is None:
+        return _summary(word.log_probs)[1] if word.log_probs else 0.0
     weights = GENERATE if word.log_probs else CTC
     return 1 / (1 + math.exp(-sum(w * x for w, x in zip(weights, features(word), strict=True))))

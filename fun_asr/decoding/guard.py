@@ -176,9 +176,9 @@ def supported_words(
         frame: samples of a CTC frame.
     """
     kept = len(words)
-    while kept and (not words[kept - 1].ctc_log_probs or np.mean(words[kept - 1].ctc_log_probs) < UNLIKELY):
+    while kept and np.mean(words[kept - 1].ctc_log_probs or (-np.inf,)) < UNLIKELY:
         kept -= 1
-    written = sum(len(word.ctc_log_probs) for word in words[kept:])
+    written = sum(len(word.ctc_log_probs or ()) for word in words[kept:])
     start = -(-words[kept - 1].end // frame) if kept else 0
     heard = float(np.sum(1 - np.exp(ctc_log_probs[start:, blank])))
     return kept if heard < HEARD_SHARE * written else len(words)

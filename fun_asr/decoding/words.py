@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +17,12 @@ import numpy.typing as npt
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.decoding.alignment import Alignment, align
 from fun_asr.text.spoken import spoken_form
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.text.tokenizer import CTCTokenizer
 
 __all__ = [
     "HOP",
     "AlignedWord",
+    "WordTokens",
     "WrittenWord",
     "levels_of",
     "quiet_stretch",
@@ -43,6 +45,16 @@ Samples = npt.NDArray[np.float32]
 Levels = npt.NDArray[np.float64]
 
 
+class WordTokens(Protocol):
+    """What makes words of tokens; a tokenizer is one."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Tokens to text."""
+
+    def split_words(self, tokens: Sequence[int]) -> list[slice]:
+        """The tokens of each word."""
+
+
 @dataclass(frozen=True)
 class WrittenWord:
     """A word as the decoder wrote it."""
@@ -63,11 +75,11 @@ class AlignedWord:
     """One past the last sample."""
     log_probs: tuple[float, ...]
     """Of the decoder's tokens; none where CTC wrote it."""
-    ctc_log_probs: tuple[float, ...]
+    ctc_log_probs: tuple[float, ...] | None
     """Of the word's CTC tokens, each at its spike; none for a word that is not said, such as a dash."""
 
 
-def written_words(tokenizer: Tokenizer, tokens: Sequence[int], log_probs: Sequence[float]) -> list[WrittenWord]:
+def written_words(tokenizer: WordTokens, tokens: Sequence[int], log_probs: Sequence[float]) -> list[WrittenWord]:
     """A hypothesis as words.
 
     Arguments:
@@ -205,18 +217,23 @@ def quiet_stretch(levels: Levels, low: int, high: int, loud: float) -> tuple[int
     return (low + start, low + end) if end - start >= PAUSE or (at_edge and end > start) else None
 
 
-def retime(words: Sequence[AlignedWord], text: str) -> list[AlignedWord]:
+def retime(words: Sequence[AlignedWord], text: str, *, spaced: bool = True) -> list[AlignedWord]:
     """The times of a text that says the same as `words` in other words, such as "$25" for "twenty five dollars".
 
     Arguments:
         words: the words before they were rewritten.
-        text: the rewritten text, its words parted by spaces.
+        text: the rewritten text.
+        spaced: whether spaces part its words; without, every character is one.
     """
-    written = text.split()
+    written = text.split() if spaced else [character for character in text if not character.isspace()]
     if written == [word.text for word in words]:
         return list(words)
-    old = [(i, part) for i, word in enumerate(words) for part in (spoken_form(word.text) or word.text).split()]
-    new = [(i, part) for i, word in enumerate(written) for part in (spoken_form(word) or word).split()]
+
+    def parts_of(word: str) -> list[str]:
+        return (spoken_form(word) or word).split() if spaced else list(word)
+
+    old = [(i, part) for i, word in enumerate(words) for part in parts_of(word.text)]
+    new = [(i, part) for i, word in enumerate(written) for part in parts_of(word)]
     sources: list[set[int]] = [set() for _ in written]
     matcher = difflib.SequenceMatcher(None, [part for _, part in old], [part for _, part in new], autojunk=False)
     for _, a, b, c, d in matcher.get_opcodes():
@@ -225,10 +242,11 @@ def retime(words: Sequence[AlignedWord], text: str) -> list[AlignedWord]:
             high = min(b, max(low + 1, a + (place + 1) * (b - a) // (d - c)))
             sources[owner] |= {i for i, _ in old[low:high]}
     timed: list[AlignedWord] = []
+    by_ctc = None if words and words[0].ctc_log_probs is None else ()
     for word, found in zip(written, sources, strict=True):
         here = timed[-1].end if timed else 0
         if not found:
-            timed.append(AlignedWord(word, here, here, (), ()))
+            timed.append(AlignedWord(word, here, here, (), by_ctc))
             continue
         parts = [words[i] for i in sorted(found)]
         joined = replace(
@@ -237,7 +255,9 @@ def retime(words: Sequence[AlignedWord], text: str) -> list[AlignedWord]:
             start=max(here, parts[0].start),
             end=max(here, parts[-1].end),
             log_probs=tuple(value for part in parts for value in part.log_probs),
-            ctc_log_probs=tuple(value for part in parts for value in part.ctc_log_probs),
+            ctc_log_probs=None
+            if by_ctc is None
+            else tuple(value for part in parts for value in part.ctc_log_probs or ()),
         )
         timed.append(joined)
     return timed

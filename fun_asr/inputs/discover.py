@@ -25,6 +25,7 @@ __all__ = [
     "describe_left_out",
     "expanded",
     "find_recordings",
+    "identity_of",
     "is_several",
     "output_names",
 ]
@@ -127,13 +128,13 @@ def find_recordings(arguments: Sequence[str], search: Search | None = None) -> I
             if not found and not errors:
                 failures.append(AudioDecodeError(argument, "is a folder without audio or video files"))
             for path in found:
-                place = (_identity(os.path.dirname(path)), os.path.basename(path))
+                place = (identity_of(os.path.dirname(path)), os.path.basename(path))
                 if place not in places:
                     places.add(place)
                     recordings.setdefault(os.path.abspath(path), path)
         else:
             folders.append(os.path.dirname(absolute))
-            place = (_identity(os.path.dirname(absolute)), os.path.basename(absolute))
+            place = (identity_of(os.path.dirname(absolute)), os.path.basename(absolute))
             if text := _of_no_use(argument):
                 failures.append(text)
             elif place not in places:
@@ -178,7 +179,7 @@ def _in_loop(path: str) -> bool:
     return False
 
 
-def _identity(folder: str) -> object:
+def identity_of(folder: str) -> object:
     """What is the same for all paths to a folder."""
     try:
         status = os.stat(folder)
@@ -191,7 +192,7 @@ def _identity(folder: str) -> object:
 def _search(folder: str, search: Search, left_out: Counter[str]) -> tuple[list[str], list[AudioDecodeError]]:
     found: list[str] = []
     errors: list[AudioDecodeError] = []
-    entered = {_identity(folder)}
+    entered = {identity_of(folder)}
 
     def note(error: OSError) -> None:
         errors.append(AudioDecodeError(error.filename, error.strerror or str(error)))
@@ -202,7 +203,7 @@ def _search(folder: str, search: Search, left_out: Counter[str]) -> tuple[list[s
         wanted = [name for name in children if search.enters(os.path.join(below, name))]
         children[:] = []
         for name in sorted(wanted, key=lambda name: (os.path.islink(os.path.join(parent, name)), name)):
-            identity = _identity(os.path.join(parent, name))
+            identity = identity_of(os.path.join(parent, name))
             if identity not in entered:
                 entered.add(identity)
                 children.append(name)
@@ -228,7 +229,12 @@ def _may_be_recording(path: str) -> bool:
         return True
 
 
-def output_names(recordings: Iterable[str], folder: str, given: Mapping[str, str] | None = None) -> dict[str, str]:
+def output_names(
+    recordings: Iterable[str],
+    folder: str,
+    given: Mapping[str, str] | None = None,
+    places: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """The name of each recording's transcripts, below the output folder and without extension: never two alike.
 
     `talk.wav` becomes `talk`; beside a `talk.mp3` it becomes `talk.wav`, as that becomes `talk.mp3`; beside a
@@ -238,19 +244,20 @@ def output_names(recordings: Iterable[str], folder: str, given: Mapping[str, str
         recordings: paths, or `-`; different ones.
         folder: the recordings' places below it are kept.
         given: names, by absolute path, that earlier runs gave, whose recordings keep them and others leave them alone.
+        places: paths after which outputs are called, where those are not the recordings' own.
     """
-    given = given or {}
+    given, instead = given or {}, places or {}
     names: dict[str, str] = {}
-    places: dict[str, str] = {}
+    full: dict[str, str] = {}
     for path in recordings:
         kept = None if path == STANDARD_INPUT else given.get(os.path.abspath(path))
-        place = "stdin" if path == STANDARD_INPUT else _place(path, folder)
-        names[path], places[path] = (stem(place), place) if kept is None else (kept, kept)
+        place = "stdin" if path == STANDARD_INPUT else _place(instead.get(path, path), folder)
+        names[path], full[path] = (stem(place), place) if kept is None else (kept, kept)
     of_others = set(given) - {os.path.abspath(path) for path in names}
     taken = Counter(map(folded, (given[path] for path in of_others)))
     # A full name may in turn be the stem of another recording, which then gives way.
-    while ambiguous := [path for path in _ambiguous(names, taken) if names[path] != places[path]]:
-        names.update((path, places[path]) for path in ambiguous)
+    while ambiguous := [path for path in _ambiguous(names, taken) if names[path] != full[path]]:
+        names.update((path, full[path]) for path in ambiguous)
     kept_names = {folded(names[path]) for path in names if os.path.abspath(path) in given}
     used = {*taken, *kept_names}
     for path in names:

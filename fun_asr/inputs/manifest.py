@@ -1,4 +1,4 @@
-"""Lists of recordings: JSONL manifests in NeMo's keys."""
+"""Lists of utterances: JSONL manifests in NeMo's keys, and Kaldi's data directories."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from fun_asr.audio.excerpt import Excerpt
 from fun_asr.errors import ManifestError
 from fun_asr.text.encodings import without_mark
 
@@ -18,30 +19,47 @@ _NOT_JSON = object()
 
 @dataclass(frozen=True)
 class ManifestRow:
-    """One line of a manifest."""
+    """One utterance of a list."""
 
     audio_filepath: str
-    """A relative path is meant from the manifest's folder."""
+    """A relative path is meant from the manifest's folder, or in Kaldi's wav.scp from the working directory."""
     language: str | None
     """As the line names it."""
     speaker: str | None
     fields: Mapping[str, Any]
-    """All keys but `audio_filepath`."""
+    """All keys but `audio_filepath`; of Kaldi's data directory the `id`, `text`, `speaker` and so on that it has."""
     place: str = field(default="", compare=False)
     """The manifest and the line's number, as errors name them."""
+    name: str | None = None
+    """The utterance's identifier, where the list has one for each."""
+    offset: float = 0.0
+    """Where it begins in the recording, seconds."""
+    duration: float | None = None
+    """Its length in seconds; None is all of the recording that follows."""
+
+    @property
+    def source(self) -> str | Excerpt:
+        """What is to be decoded: the recording, or a part of it."""
+        whole = not self.offset and self.duration is None
+        return self.audio_filepath if whole else Excerpt(self.audio_filepath, self.offset, self.duration)
 
 
 def read_rows(path: Path) -> tuple[list[ManifestRow], list[ManifestError]]:
-    """Read a manifest of JSON objects with `audio_filepath` and, optionally, `language` and `speaker`.
+    """Read a list of utterances: a manifest, or a folder that is a data directory of Kaldi's (`read_data_dir`).
 
-    The objects stand one a line, or in one array.
+    A manifest has JSON objects with `audio_filepath` and, optionally, `offset`, `duration` (seconds), `language` and
+    `speaker`, one a line or in one array. A duration of 0 or null is all that follows.
 
     Arguments:
-        path: the manifest.
+        path: the manifest or the folder.
 
     Returns:
         its rows, and an error for each line that is none; one error alone when the file cannot be read.
     """
+    if path.is_dir():
+        from fun_asr.inputs.kaldi import read_data_dir
+
+        return read_data_dir(path)
     try:
         return parse_rows(path.read_bytes(), str(path), path.parent)
     except OSError as error:
@@ -91,12 +109,29 @@ def _row(entry: Any, folder: Path) -> ManifestRow:
         raise ValueError("is not JSON")
     if not isinstance(entry, dict) or not isinstance(entry.get("audio_filepath"), str):
         raise ValueError('needs a JSON object with "audio_filepath"')
-    if entry.get("offset"):
-        raise ValueError("a part of a recording (offset) cannot be read from a manifest; cut it into a file of its own")
     path = entry.pop("audio_filepath")
     if "\0" in path:
         raise ValueError("audio_filepath holds a NUL character")
-    return ManifestRow(str(folder / path), _label(entry, "language"), _label(entry, "speaker"), entry)
+    row = ManifestRow(
+        str(folder / path),
+        _label(entry, "language"),
+        _label(entry, "speaker"),
+        entry,
+        offset=_seconds(entry, "offset") or 0.0,
+        duration=_seconds(entry, "duration") or None,
+    )
+    Excerpt(row.audio_filepath, row.offset, row.duration)  # refuses what can be no part of a recording
+    return row
+
+
+def _seconds(entry: dict[str, Any], key: str) -> float | None:
+    value = entry.get(key)
+    if value is None:
+        return None
+    try:
+        return float(value)
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"{key} must be a number of seconds, got {value!r}") from None
 
 
 def _label(entry: dict[str, Any], key: str) -> str | None:

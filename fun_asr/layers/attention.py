@@ -39,16 +39,19 @@ class SelfAttention(nn.Module):
             x: `[B, L, D]`.
             mask: `[B, L]`, True for the valid frames, or what is added to the scores of each; None when all are valid.
         """
-        B, L, D = x.shape
-        qkv = self.qkv(x)
+        return self.attended(self.qkv(x), mask)
+
+    def attended(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """Queries, keys and values `[B, L, 3 * D]` to the result `[B, L, D]`."""
         if qkv.dtype is torch.bfloat16 and qkv.device.type == "cpu" and not torch.is_grad_enabled():
             return self.out(self._attend_each(qkv, mask))  # type: ignore[no-any-return]
+        B, L, _ = qkv.shape
         q, k, v = qkv.view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # [B, H, L, D / H] each
         keys = None if mask is None else mask[:, None, None, :]
         if keys is not None and keys.is_floating_point():
             keys = keys.to(q.dtype)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
-        return self.out(y.transpose(1, 2).reshape(B, L, D))  # type: ignore[no-any-return]
+        return self.out(y.transpose(1, 2).reshape(B, L, -1))  # type: ignore[no-any-return]
 
     def _attend_each(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
         """Two plain products an utterance: two thirds of the time of torch's fused CPU kernel, and none for padding.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 __all__ = ["BlockAttention", "RelativeAttention", "attend_at_distances", "relative_sinusoids"]
 
 QUERIES_AT_ONCE = 128  # on the CPU: their scores stay in the cache, and few of the distances are beyond all keys
+FEW_SCORES = 2**18  # of more, float32 copies leave the cache
 KEPT_FRAMES = 1024  # longest sequence whose projected distances stay in memory
 
 
@@ -91,8 +92,15 @@ def attend_at_distances(
         if band is not None:
             ahead = torch.arange(first, last, device=q.device) - torch.arange(start, end, device=q.device)[:, None]
             scores = scores.masked_fill((ahead < -band[0]) | (ahead > band[1]), lowest)
-        parts.append(torch.matmul(scores.softmax(dim=-1), v[:, :, first:last]))
+        parts.append(torch.matmul(_softmax(scores), v[:, :, first:last]))
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Over the last axis: of few 16-bit numbers on the CPU torch's own takes twice as long as one of float32."""
+    if scores.device.type == "cpu" and scores.dtype is not torch.float32 and scores.numel() <= FEW_SCORES:
+        return scores.float().softmax(dim=-1).to(scores.dtype)
+    return scores.softmax(dim=-1)
 
 
 class _Attention(nn.Module):
@@ -122,10 +130,11 @@ class _Attention(nn.Module):
         """`[B, L, D]` to queries, keys and values `[B, H, L, d]`."""
         B, L, _ = x.shape
         if self.qkv is None:
-            projected = [layer(x) for layer in (self.q_proj, self.k_proj, self.v_proj)]
+            projected = [layer(x).view(B, L, self.num_heads, -1) for layer in (self.q_proj, self.k_proj, self.v_proj)]
+            q, k, v = (part.transpose(1, 2) for part in projected)
         else:
-            projected = list(self.qkv(x).chunk(3, dim=-1))
-        q, k, v = (part.view(B, L, self.num_heads, -1).transpose(1, 2) for part in projected)
+            # One copy into the order of the products, which would otherwise each make their own.
+            q, k, v = self.qkv(x).view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).contiguous()
         return q, k, v
 
 

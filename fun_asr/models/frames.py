@@ -6,7 +6,7 @@ Shapes: B segments, L encoder frames, D width, C the CTC head's vocabulary.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -24,6 +24,7 @@ from fun_asr.decoding.words import WrittenWord
 from fun_asr.drafts import Draft
 from fun_asr.errors import ConfigError
 from fun_asr.models.protocol import RecognisedSegment
+from fun_asr.models.runs import encoder_runs
 from fun_asr.options import Task, TranscriptionOptions
 from fun_asr.punctuation import Punctuator
 from fun_asr.text.hotwords import Hotword
@@ -35,7 +36,6 @@ __all__ = ["FrameRecogniser"]
 SEGMENT_SECONDS = 30.0
 WINDOW_SECONDS = 120  # of a segment that is longer than that
 OVERLAP_SECONDS = 10
-SAMPLES_AT_ONCE_ON_CPU = 30 * SAMPLE_RATE  # padded, in a run of the encoder: as fast as a whole batch, in less memory
 
 Samples = npt.NDArray[np.float32]
 
@@ -86,6 +86,11 @@ class FrameRecogniser(ABC):
         return ("transcribe",)
 
     @property
+    def detects_languages(self) -> bool:
+        """It writes whatever it hears, and does not say in which language."""
+        return False
+
+    @property
     def segment_seconds(self) -> float:
         """The longest segment that is asked of it; longer ones are recognised in windows."""
         return SEGMENT_SECONDS
@@ -106,8 +111,13 @@ class FrameRecogniser(ABC):
         """Find out before the first segment whether the options can be used with this model.
 
         Raises:
-            ConfigError: for CTC decoding or hotwords without a CTC head, and a hotword that the model cannot write.
+            ConfigError: for CTC decoding or hotwords without a CTC head, a hotword that the model cannot write,
+                and for what only a decoder that is told the text before can do.
         """
+        if options.initial_prompt:
+            raise ConfigError("initial_prompt: this model takes no text before a segment; hotwords name what to prefer")
+        if options.temperature_fallback:
+            raise ConfigError("temperature_fallback: this model's search draws nothing at random")
         if options.decoding == "ctc" and not self._has_ctc:
             raise ConfigError("this model has no CTC head; use decoding generate")
         if options.hotwords and not self._by_ctc(options):
@@ -117,7 +127,11 @@ class FrameRecogniser(ABC):
 
     @torch.inference_mode()
     def recognise(
-        self, segments: Sequence[AudioSegment], languages: Sequence[str | None], options: TranscriptionOptions
+        self,
+        segments: Sequence[AudioSegment],
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None] | None = None,
     ) -> list[RecognisedSegment]:
         """Recognise segments, at least one, each with samples.
 
@@ -125,6 +139,7 @@ class FrameRecogniser(ABC):
             segments: what to recognise.
             languages: the code of each; None leaves it open where the model knows several.
             options: how; their language does not count.
+            priors: not asked, since it detects no languages.
 
         Returns:
             what was recognised of each segment, in their order.
@@ -150,7 +165,8 @@ class FrameRecogniser(ABC):
         ]
         heard: dict[int, tuple[list[Emission], float]] = {}
         # What is shorter than a frame says nothing.
-        for run in self._runs([len(piece) for piece in pieces], self._frame):
+        lengths = {i: len(piece) for i, piece in enumerate(pieces) if len(piece) >= self._frame}
+        for run in encoder_runs(lengths, self._device):
             encoded, lengths_B = self.encode([pieces[i] for i in run])
             heard.update(zip(run, self._search(encoded, lengths_B, options), strict=True))
         results, first = [], 0
@@ -181,19 +197,6 @@ class FrameRecogniser(ABC):
                     tokens = ctc.prefix_search(log_probs, self._blank, None, hotwords=tree)
                     rows[b] = aligned_emissions(log_probs, tokens, self._blank)
         return list(zip(rows, scores, strict=True))
-
-    def _runs(self, samples: Sequence[int], least: int) -> list[list[int]]:
-        """Which waves of at least so many samples run together: all, but on the CPU few of like lengths."""
-        places = [b for b in range(len(samples)) if samples[b] >= least]
-        if self._device.type != "cpu":
-            return [places] if places else []
-        runs: list[list[int]] = []
-        for b in sorted(places, key=lambda b: samples[b]):
-            if runs and (len(runs[-1]) + 1) * samples[b] <= SAMPLES_AT_ONCE_ON_CPU:
-                runs[-1].append(b)
-            else:
-                runs.append([b])
-        return runs
 
     def _hotwords(self, options: TranscriptionOptions) -> PieceHotwords | None:
         if not options.hotwords:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from fun_asr.audio.prefetch import AudioSegment
@@ -37,6 +37,8 @@ class RecognisedSegment:
     """Whether the decoder got caught in a loop."""
     cut_words: int = 0
     """Words left out because CTC does not hear them."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """What else the model says of it, such as the speaker's emotion, by the name of the question."""
 
 
 class SegmentRecogniser(Protocol):
@@ -55,25 +57,37 @@ class SegmentRecogniser(Protocol):
         """What it can write of them."""
 
     @property
+    def detects_languages(self) -> bool:
+        """Whether it finds out the language of a segment that comes without one, where its decoder is asked."""
+
+    @property
     def segment_seconds(self) -> float:
         """The longest segment that it takes."""
 
     def prepare(self, options: TranscriptionOptions) -> None:
         """Find out before the first segment whether the options can be used with this model.
 
+        The language and the task are checked where the options come from: `languages` and `tasks` say what there is.
+
         Raises:
             ConfigError: when one cannot.
         """
 
     def recognise(
-        self, segments: Sequence[AudioSegment], languages: Sequence[str | None], options: TranscriptionOptions
+        self,
+        segments: Sequence[AudioSegment],
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None] | None = None,
     ) -> list[RecognisedSegment]:
         """Recognise segments, at least one, each with samples and none longer than `segment_seconds`.
 
         Arguments:
             segments: what to recognise.
-            languages: the code of each; None detects it.
+            languages: the code of each; None detects it where the model can.
             options: how; their language does not count.
+            priors: what is known of the language of each before it is heard: the probability of each language in
+                another segment of its recording; None where nothing is.
 
         Returns:
             what was recognised of each segment, in their order.

@@ -1,4 +1,4 @@
-"""Values of published configurations, read with their types and bounds checked."""
+"""Published configurations: YAML read without its dangers, values read with their types and bounds checked."""
 
 from __future__ import annotations
 
@@ -7,11 +7,34 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from fun_asr.errors import CheckpointError
 
-__all__ = ["Values"]
+__all__ = ["Values", "parse_yaml"]
+
+MAX_ALIASES = 16
 
 _REFERENCE = re.compile(r"\$\{(?:model\.)?([\w.]+)\}")
+
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def parse_yaml(data: bytes, where: str) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        CheckpointError: naming `where`, when it is no YAML.
+    """
+    try:
+        text = data.decode("utf-8")
+        # An alias may stand for a list of aliases, and that ten times over: more than any memory holds.
+        if sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_Loader)) > MAX_ALIASES:
+            raise CheckpointError(f"{where}: has more than {MAX_ALIASES} aliases, which no published model has")
+        return yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{where}: no valid YAML ({str(error).splitlines()[0][:120]})") from None
 
 
 class Values:
@@ -36,6 +59,9 @@ class Values:
 
     def __contains__(self, key: str) -> bool:
         return self._get(key) is not None
+
+    def __len__(self) -> int:
+        return len(self._values)
 
     def inner(self, key: str) -> Values:
         """The mapping at `key`; an empty one where there is none."""
@@ -78,6 +104,10 @@ class Values:
         ):
             raise self.wrong(key, f"a list of whole numbers from {low} to {high}")
         return tuple(value)
+
+    def is_list(self, key: str) -> bool:
+        """Whether there is a list at `key`, not one value."""
+        return isinstance(self._get(key), list | tuple)
 
     def items(self, key: str) -> list[Any]:
         """A list; an empty one where there is none."""

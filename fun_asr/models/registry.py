@@ -1,93 +1,106 @@
-"""Which family a model folder belongs to, found out without reading weights, and the family's loader.
+"""Which family a model belongs to, found out without reading weights, and the family's loader.
 
-A family is a row here and a folder beside this file.
+A family is a row here and a folder beside this file, whose module `recogniser` has:
+
+- `load(options: ModelOptions) -> SegmentRecogniser`
+- `describe(path: Path, tokens_per_second: float) -> Cost`, without reading weights
+- `is_own(path: Path) -> bool`: whether a model that has no `config.json` with a `model_type` is one of this family
 """
 
 from __future__ import annotations
 
 import importlib
-import zipfile
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
-from fun_asr.errors import CheckpointError
+from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.models.cost import Cost
 from fun_asr.models.protocol import SegmentRecogniser
 from fun_asr.options import ModelOptions
-from fun_asr.weights.ctranslate2 import read_spec
 from fun_asr.weights.sources import read_json
 
-__all__ = ["BUNDLED_FAMILY", "FAMILIES", "identify", "load_recogniser"]
-
-BUNDLED_FAMILY = "fun_asr"
-FAMILIES = {"whisper": "fun_asr.models.whisper.recogniser"}
-"""A family's name, which is the `model_type` in its folders, and the module that loads it."""
+__all__ = ["BUNDLED_FAMILY", "FAMILIES", "Family", "identify", "load_recogniser"]
 
 CONFIG_FILE = "config.json"
-_CTRANSLATE2_FILE = "model.bin"
-_CTRANSLATE2_SPECS = {"WhisperSpec": "whisper"}
-_LARGEST_PICKLE = 16 * 2**20  # bytes: of the names of tensors alone
 
 
-def identify(directory: Path) -> str:
-    """The family of the model in a folder, or in a `.pt` file.
+class _Module(Protocol):
+    def load(self, options: ModelOptions) -> SegmentRecogniser: ...
+    def describe(self, path: Path, tokens_per_second: float) -> Cost: ...
+    def is_own(self, path: Path) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of models."""
+
+    name: str
+    """Of its folder."""
+    model_types: tuple[str, ...] = ()
+    """What its `config.json` says it is."""
+    takes_aligner: bool = False
+    """Whether another model can find when its words are said."""
+
+    @property
+    def module(self) -> _Module:
+        """Its recogniser's."""
+        return cast(_Module, importlib.import_module(f"fun_asr.models.{self.name}.recogniser"))
+
+
+FAMILIES = (
+    Family("fun_asr"),
+    Family("whisper", ("whisper",)),
+    Family("conformer", ("parakeet_ctc", "parakeet_tdt", "parakeet_rnnt")),
+    Family("granite", ("granite_speech5_ctc",)),
+    Family("qwen3", ("qwen3_asr", "qwen3_omni_moe", "qwen3_omni_moe_thinker"), takes_aligner=True),
+    Family("sense_voice"),
+    Family("fun_asr_nano", ("fun_asr_nano",)),
+)
+BUNDLED_FAMILY = FAMILIES[0].name
+
+
+def identify(path: Path) -> Family:
+    """The family of a model.
 
     Arguments:
-        directory: what a user gives as `--model`.
+        path: what a user gives as `--model`.
 
     Raises:
         CheckpointError: when it holds no model, or one of a family that is not known.
     """
-    if directory.is_file():
-        return _of_pickle(directory)
-    if not directory.is_dir():
-        raise CheckpointError(f"{directory}: no model directory")
-    if (directory / _CTRANSLATE2_FILE).exists() and not any(directory.glob("*.safetensors*")):
-        spec = read_spec(directory / _CTRANSLATE2_FILE)
-        if spec in _CTRANSLATE2_SPECS:
-            return _CTRANSLATE2_SPECS[spec]
-    config = directory / CONFIG_FILE
+    if not path.exists():
+        raise CheckpointError(f"{path}: no model directory")
+    config = path / CONFIG_FILE
+    model_type = read_json(config).get("model_type") if config.exists() else None
+    for family in FAMILIES:
+        if model_type in family.model_types:
+            return family
+    if model_type is None:
+        for family in FAMILIES:
+            if family.module.is_own(path):
+                return family
+    known = ", ".join((BUNDLED_FAMILY, *(name for family in FAMILIES for name in family.model_types)))
+    if path.is_file():
+        raise CheckpointError(f"{path}: no model in one file that is known; those are NeMo's .nemo and Whisper's .pt")
     if not config.exists():
-        files = sorted(directory.glob("*.pt"))
-        if len(files) == 1:
-            return _of_pickle(files[0])
-        raise CheckpointError(f"{directory}: no model directory ({CONFIG_FILE} is missing)")
-    values = read_json(config)
-    model_type = values.get("model_type")
-    if model_type is None and {"encoder", "ctc", "decoder"} <= set(values):
-        return BUNDLED_FAMILY
-    if isinstance(model_type, str) and model_type in FAMILIES:
-        return model_type
+        raise CheckpointError(f"{path}: no model directory ({CONFIG_FILE} is missing)")
     said = "no model_type" if model_type is None else f"the model_type {str(model_type)[:40]!r}"
-    known = ", ".join(sorted([BUNDLED_FAMILY, *FAMILIES]))
-    raise CheckpointError(f"{directory}: {CONFIG_FILE} has {said}, which is no known family; known: {known}")
+    raise CheckpointError(f"{path}: {CONFIG_FILE} has {said}, which is no known family; known: {known}")
 
 
-def _of_pickle(path: Path) -> str:
-    """The family of a file that `torch.save` wrote, by the names in it; nothing of it is unpickled."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-            with archive.open(name) as pickle:
-                names = pickle.read(_LARGEST_PICKLE)
-    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise CheckpointError(f"{path}: no weights saved by PyTorch ({str(error) or type(error).__name__})") from None
-    if b"model_state_dict" in names and b"n_audio_ctx" in names:
-        return "whisper"
-    raise CheckpointError(f"{path}: of the models in .pt files only OpenAI's Whisper is known")
-
-
-def load_recogniser(family: str, options: ModelOptions) -> SegmentRecogniser:
+def load_recogniser(options: ModelOptions) -> SegmentRecogniser:
     """Load a model.
 
     Arguments:
-        family: one of `FAMILIES`.
         options: with its directory.
 
     Raises:
-        CheckpointError: when a file is missing or damaged.
-        ConfigError: for a device or compute type that is not available.
+        CheckpointError: when a file is missing or damaged, or the family is not known.
+        ConfigError: for a device or compute type that is not available, or an aligner that the model has no use for.
     """
-    module: Any = importlib.import_module(FAMILIES[family])
-    load: Callable[[ModelOptions], SegmentRecogniser] = module.load
-    return load(options)
+    assert options.directory is not None
+    family = identify(Path(options.directory))
+    if options.aligner is not None and not family.takes_aligner:
+        raise ConfigError("aligner: this model finds the times of its words itself")
+    return family.module.load(options)

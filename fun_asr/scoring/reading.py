@@ -22,19 +22,25 @@ from fun_asr.scoring.records import (
     read_table,
     read_texts,
 )
+from fun_asr.scoring.subtitles import read_subtitles
 from fun_asr.scoring.timed import ctm_utterances, read_ctm, read_stm, stm_utterances, words_of_segments
 from fun_asr.scoring.utterance import Utterance, match_ids
 
 __all__ = ["INPUT_FORMATS", "WITH_ALTERNATIONS", "Pair", "find_format", "read_pair"]
 
-INPUT_FORMATS = ("csv", "ctm", "directory", "json", "jsonl", "kaldi", "stm", "text", "trn", "tsv")
+INPUT_FORMATS = ("csv", "ctm", "directory", "json", "jsonl", "kaldi", "srt", "stm", "text", "trn", "tsv", "vtt")
+SUBTITLES = ("srt", "vtt")
+"""Formats of one recording in one file."""
 WITH_ALTERNATIONS = frozenset({"trn", "stm"})
 """Formats in whose references braces and parentheses mean choices between words."""
 _SUFFIXES = {".ndjson": "jsonl", ".manifest": "jsonl"} | {f".{name}": name for name in INPUT_FORMATS if name != "text"}
 _TEXTS = "array"
 """What JSON is that holds texts alone."""
 _WITHOUT_IDS = {"text", _TEXTS}
+_OF_SUBTITLES = tuple(f".{name}" for name in SUBTITLES)
 _LIBRISPEECH = ".trans.txt"
+KALDI_TEXT = "text"
+"""A folder that holds a file of this name is a data directory of Kaldi's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +64,9 @@ def find_format(path: Path) -> str:
 
 
 def _named_format(path: Path) -> str | None:
-    return "directory" if path.is_dir() else _SUFFIXES.get(path.suffix.lower())
+    if path.is_dir():
+        return "kaldi" if (path / KALDI_TEXT).is_file() else "directory"
+    return _SUFFIXES.get(path.suffix.lower())
 
 
 def read_pair(
@@ -106,6 +114,8 @@ def read_pair(
         hypotheses = _read(
             hypothesis, formats[1], hypothesis_keys, problems, whole_recordings=whole, bare_text=not spoken
         )
+    references = _whole(references, formats, hypothesis)
+    hypotheses = _whole(hypotheses, formats[::-1], reference)
     for path, utterances in ((reference, references), (hypothesis, hypotheses)):
         if not utterances and not any(problem.startswith(str(path)) for problem in problems):
             problems.append(f"{path}: holds no utterances")
@@ -115,7 +125,7 @@ def read_pair(
             for utterance in references
             if not utterance.text.strip()
         ]
-    if not problems:
+    if not problems and not set(formats) & set(SUBTITLES):
         problems += _lines_against_ids(reference, references, hypothesis, hypotheses, formats)
     if problems:
         raise ScoringError(*problems)
@@ -132,6 +142,13 @@ def _formats(reference: Path, hypothesis: Path, reference_format: str | None, hy
     if named[0] == "text" and named[1] is None and guess_format(hypothesis) == "kaldi":
         named[1] = "text"
     return Guess((named[0] or guess_format(reference), named[1] or guess_format(hypothesis)))
+
+
+def _whole(utterances: list[Utterance], formats: Sequence[str], other: Path) -> list[Utterance]:
+    """The lines of a text as one utterance where the other side is of one recording."""
+    if formats[0] not in _WITHOUT_IDS or formats[1] not in SUBTITLES:
+        return utterances
+    return [Utterance(id=other.stem, text=" ".join(filter(None, (utterance.text for utterance in utterances))))]
 
 
 def _with_texts(path: Path, form: str) -> str:
@@ -162,10 +179,12 @@ def _read(
             return stm_utterances(path, read_stm(path, problems), problems, whole_recordings=whole_recordings)
         case "ctm":
             return ctm_utterances(read_ctm(path, problems))
+        case "srt" | "vtt":
+            return read_subtitles(path, problems)
         case "trn":
             return read_trn(path, problems)
         case "kaldi":
-            return read_kaldi(path, problems)
+            return read_kaldi(path / KALDI_TEXT if path.is_dir() else path, problems)
         case _:
             return read_text_lines(path, problems)
 
@@ -181,7 +200,7 @@ def _read_directory(folder: Path, keys: Sequence[str], problems: list[str], *, b
         place = Path(parent).relative_to(folder)
         audio = {os.path.splitext(name)[0]: os.path.join(parent, name) for name in names if _is_audio(name)}
         for name in sorted(name for name in names if not name.startswith(".")):
-            if name.endswith(".txt") and not bare_text:
+            if name.endswith((".txt", *_OF_SUBTITLES)) and not bare_text:
                 continue
             for utterance in _read_file(Path(parent, name), keys, problems):
                 found = dataclasses.replace(
@@ -190,20 +209,24 @@ def _read_directory(folder: Path, keys: Sequence[str], problems: list[str], *, b
                     corpus=utterance.corpus or next(iter(place.parts), None),
                     audio=utterance.audio or audio.get(utterance.id),
                 )
-                # Of talk.json and talk.txt, the first says more.
+                # Of talk.json, talk.srt and talk.txt, the first says most.
                 utterances.setdefault(found.id, found)
     if not utterances and not problems:
-        problems.append(f"{folder}: is a folder without {'.txt files or ' * bare_text}transcripts in .json")
+        problems.append(
+            f"{folder}: is a folder without {'.txt, .srt or .vtt files or ' * bare_text}transcripts in .json"
+        )
     return list(utterances.values())
 
 
 def _read_file(path: Path, keys: Sequence[str], problems: list[str]) -> list[Utterance]:
-    """The utterances of a file in a folder: their texts if it is text, LibriSpeech's or a transcript in JSON."""
+    """The utterances of a file in a folder: of text, LibriSpeech's, subtitles, or a transcript in JSON."""
     if path.name.endswith(_LIBRISPEECH):
         return read_kaldi(path, problems)
     if path.suffix == ".txt":
         text = " ".join(line for _, line in read_lines(path, problems))
         return [Utterance(id=path.stem, text=" ".join(text.split()))]
+    if path.suffix in _OF_SUBTITLES:
+        return read_subtitles(path, problems)
     if path.suffix == ".json" and _is_transcript(path):
         return read_json(path, keys, problems, name=path.stem)
     return []

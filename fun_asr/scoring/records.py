@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from fun_asr.audio.excerpt import plain_seconds
 from fun_asr.audio.names import stem
 from fun_asr.scoring.lines import check_unique, read_lines
 from fun_asr.scoring.utterance import Utterance
@@ -192,9 +193,9 @@ def _id_of(record: Record, audio: str | None, stems: Mapping[str, int]) -> str |
     if audio is None:
         return None
     # talk.wav and talk.mp3 keep their suffixes.
-    offset = record["offset"] if _number(record.get("offset")) else None
-    name = stem(audio) if stems[stem(audio)] == 1 or offset else audio
-    return f"{name}@{offset}" if offset else name
+    offset = _number(record.get("offset"))
+    # The name that batch gives to the outputs of a part.
+    return f"{stem(audio)}@{plain_seconds(offset)}" if offset else stem(audio) if stems[stem(audio)] == 1 else audio
 
 
 def _recording(record: Record) -> str | None:

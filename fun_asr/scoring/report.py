@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -93,6 +94,12 @@ def _comparison(name: str, comparison: Comparison, unit: str) -> list[str]:
             f"p = {test.p_value:.4f} (paired bootstrap over {unit}s)",
             f"Probability of Set2 improving Set1: {test.probability_of_improvement:.4f}",
         ]
+    if comparison.matched:
+        matched = comparison.matched
+        lines.append(
+            f"Matched pairs (MAPSSWE): p = {matched.p_value:.4f}, {matched.mean:+.3f} errors in each of "
+            f"{matched.segments} segments"
+        )
     return lines
 
 
@@ -220,6 +227,8 @@ def to_dict(summary: Summary, *, most_confused: int, with_alignments: bool) -> d
                 "p_value": test.p_value,
                 "probability_of_improvement": test.probability_of_improvement,
             }
+        matched = comparison.matched
+        report["comparison"]["mapsswe"] = None if matched is None else dataclasses.asdict(matched)
     if summary.weighted:
         report["weighted"] = {
             "rate": summary.weighted.rate,

@@ -10,6 +10,7 @@ import numpy as np
 
 from fun_asr.errors import ScoringError
 from fun_asr.scoring.bootstrap import Interval, PairedTest, interval, paired_test, resampled_rates
+from fun_asr.scoring.mapsswe import MatchedPairs, matched_pairs
 from fun_asr.scoring.wer import Confusions, Score, Total, UtteranceScore, add_up, confusions
 
 __all__ = [
@@ -60,6 +61,8 @@ class Comparison:
     """Of the second system's error rate."""
     test: PairedTest | None
     """None of fewer than two units."""
+    matched: MatchedPairs | None
+    """The same question asked of segments; None of fewer than two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +192,7 @@ def _compare(first: Score, second: Score, bootstrap: Bootstrap) -> Comparison:
     if rates is not None:
         spread = interval(rates[1])
         test = paired_test(totals[0].counts.error_rate or 0.0, totals[1].counts.error_rate or 0.0, rates)
-    return Comparison(first=totals[0], second=totals[1], interval=spread, test=test)
+    return Comparison(first=totals[0], second=totals[1], interval=spread, test=test, matched=matched_pairs(pairs))
 
 
 def _weighted(

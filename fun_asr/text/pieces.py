@@ -7,15 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from fun_asr.errors import CheckpointError
+from fun_asr.text.tokenizer_file import read_tokenizer
 
 __all__ = ["Pieces", "json_pieces", "sentencepiece_pieces"]
 
 SPACES = ("▁", "Ġ", " ")
 """With which a piece at the start of a word begins: SentencePiece's, byte-level BPE's, a plain one."""
-LARGEST_FILE = 64 * 2**20  # bytes
 
 _Encode = Callable[[str], list[int]]
 _Decode = Callable[[Sequence[int]], str]
@@ -32,7 +31,10 @@ class Pieces:
 
     def __init__(self, pieces: Sequence[str | None], encode: _Encode, decode: _Decode) -> None:
         self._pieces = pieces
-        self._encode, self._decode = encode, decode
+        self._decode = decode
+        self.encoded = encode
+        """Text to tokens, unknown ones too."""
+        self._letters: dict[str, bool] = {}
         self.word_starts = frozenset(
             number for number, piece in enumerate(pieces) if piece is not None and piece.startswith(SPACES)
         )
@@ -46,14 +48,29 @@ class Pieces:
         """Whether it can write sentences, not bare lower-case words alone."""
         return any(piece is not None and piece != piece.lower() for piece in self._pieces)
 
+    def piece(self, number: int) -> str | None:
+        """The text of a piece; None for a special token."""
+        return self._pieces[number]
+
     def find(self, piece: str) -> int | None:
         """The number of a piece; None where there is none."""
         return next((number for number, known in enumerate(self._pieces) if known == piece), None)
 
     def encode(self, text: str) -> list[int] | None:
         """The tokens of a text; None where it has a letter that no piece has."""
-        tokens = self._encode(text)
+        tokens = self.encoded(text)
         return None if any(self._pieces[token] is None for token in tokens) else tokens
+
+    def lacking(self, text: str) -> str:
+        """The letters of a text that no piece has, each once."""
+        return "".join(letter for letter in sorted(set(text)) if not letter.isspace() and not self._writes(letter))
+
+    def _writes(self, letter: str) -> bool:
+        """Whether there are pieces of a letter; some tokenizers leave out what they do not know."""
+        if letter not in self._letters:
+            tokens = self.encode(letter)
+            self._letters[letter] = tokens is not None and bool(self.decode(tokens))
+        return self._letters[letter]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens to text, without special ones and outer spaces."""
@@ -102,18 +119,9 @@ def json_pieces(path: Path) -> Pieces:
     Raises:
         CheckpointError: when it cannot be read.
     """
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise CheckpointError(f"{path}: larger than {LARGEST_FILE >> 20} MiB, no tokenizer")
-        tokenizer = HuggingFaceTokenizer.from_file(str(path))
-        numbers = tokenizer.get_vocab(with_added_tokens=True)
-        special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror}") from None
-    except CheckpointError:
-        raise
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"{path}: no tokenizer ({str(error)[:100]})") from None
+    tokenizer = read_tokenizer(path)
+    numbers = tokenizer.get_vocab(with_added_tokens=True)
+    special = {number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     size = max(numbers.values(), default=-1) + 1
     if not 0 < size <= 4 * len(numbers) + 1024:
         raise CheckpointError(f"{path}: {len(numbers)} pieces, numbered up to {size - 1}")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
 import sentencepiece
-from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from fun_asr.errors import CheckpointError
 from fun_asr.text.languages import LANGUAGE_NAMES
+from fun_asr.text.tokenizer_file import read_tokenizer
 
 
 class Tokenizer:
@@ -25,18 +26,21 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            self._tokenizer = HuggingFaceTokenizer.from_file(str(path))
-        except Exception as error:  # the library raises bare Exception
-            raise CheckpointError(f"{path}: no tokenizer ({error})") from None
+        self._tokenizer = read_tokenizer(path)
         self._path = path
         self._find_specials()
+
+    multilingual = True
+    """Whether the model is told languages and tasks; Whisper's English-only models have the tokens and no use for
+    them."""
 
     def _find_specials(self) -> None:
         self.sot = self._special("<|startoftranscript|>")
         self.eot = self._special("<|endoftext|>")
         self.transcribe = self._special("<|transcribe|>")
         self.no_timestamps = self._special("<|notimestamps|>")
+        self.translate: int | None = self._tokenizer.token_to_id("<|translate|>")
+        self.previous: int | None = self._tokenizer.token_to_id("<|startofprev|>")
 
     def _special(self, token: str) -> int:
         number = self._tokenizer.token_to_id(token)
@@ -62,6 +66,21 @@ class Tokenizer:
         """The tokens that start a transcript in `language` (a code)."""
         return [self.sot, self.languages[language], self.transcribe, self.no_timestamps]
 
+    def prompts(self, initial_prompt: str, max_tokens: int, *, translate: bool) -> TaskPrompts:
+        """What starts transcripts.
+
+        Arguments:
+            initial_prompt: text that the model takes for what came before.
+            max_tokens: the longest sequence of the model; of a longer prompt the end is kept, in half of it.
+            translate: whether English is written whatever is spoken.
+        """
+        text = self.encode(initial_prompt)
+        before: tuple[int, ...] = ()
+        if text and self.previous is not None:
+            before = (self.previous, *text[-(max_tokens // 2 - 1) :])
+        task = self.translate if translate and self.translate is not None else self.transcribe
+        return TaskPrompts(self, before, task)
+
     def encode(self, text: str, *, leading_space: bool = True) -> list[int]:
         """Text to tokens, as written after the prompt: with a leading space, no special tokens."""
         text = text.strip()
@@ -76,6 +95,20 @@ class Tokenizer:
         """The tokens of each word; a word starts where a token starts with a space."""
         starts = [i for i, token in enumerate(tokens) if i == 0 or token in self._word_starts]
         return [slice(a, b) for a, b in pairwise([*starts, len(tokens)])]
+
+    def split_characters(self, tokens: Sequence[int]) -> list[slice]:
+        """The tokens of each character, or of several that share them."""
+        parts, start, spelled = [], 0, b""
+        for i, token in enumerate(tokens):
+            spelled += self.token_bytes[token]
+            try:
+                spelled.decode("utf-8")
+            except UnicodeDecodeError:
+                if i + 1 < len(tokens):
+                    continue
+            parts.append(slice(start, i + 1))
+            start, spelled = i + 1, b""
+        return parts
 
     @cached_property
     def token_bytes(self) -> tuple[bytes, ...]:
@@ -93,6 +126,42 @@ class Tokenizer:
     @cached_property
     def _word_starts(self) -> frozenset[int]:
         return frozenset(i for token, i in self._tokenizer.get_vocab().items() if token.startswith("Ġ"))
+
+
+@dataclass(frozen=True)
+class TaskPrompts:
+    """The prompts of one call, for `fun_asr.decoding.generate`."""
+
+    tokenizer: Tokenizer
+    before: tuple[int, ...]
+    task: int
+
+    @property
+    def without_text(self) -> TaskPrompts:
+        """The same without what came before."""
+        return replace(self, before=())
+
+    @property
+    def sot(self) -> int:
+        """The token that every transcript starts with."""
+        return self.tokenizer.sot
+
+    @property
+    def eot(self) -> int:
+        """The token that ends it."""
+        return self.tokenizer.eot
+
+    @property
+    def languages(self) -> Mapping[str, int]:
+        """Language code to its token."""
+        return self.tokenizer.languages
+
+    def prompt(self, language: str) -> list[int]:
+        """The tokens that start a transcript; English-only models are told neither language nor task."""
+        if not self.tokenizer.multilingual:
+            return [*self.before, self.sot, self.tokenizer.no_timestamps]
+        spoken = self.languages.get(language, self.sot + 1)
+        return [*self.before, self.sot, spoken, self.task, self.tokenizer.no_timestamps]
 
 
 class CTCTokenizer:
@@ -113,6 +182,12 @@ class CTCTokenizer:
     def encode(self, text: str) -> list[int]:
         """Lower-case words to tokens."""
         return [int(token) for token in self._pieces.encode(text)]
+
+    def lacking(self, text: str) -> str:
+        """The letters of a text that no piece has, each once."""
+        unknown = int(self._pieces.unk_id())
+        letters = sorted(set(text)) if unknown in self._pieces.encode(text) else []
+        return "".join(letter for letter in letters if unknown in self._pieces.encode(letter))
 
     @cached_property
     def word_starts(self) -> frozenset[int]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ def write_checkpoint(
     optimizer: torch.optim.Optimizer,
     state: Mapping[str, object],
     others: Mapping[str, dict[str, Tensor]] | None = None,
+    frozen: Iterable[str] = (),
 ) -> None:
     """Write a checkpoint; its folder appears whole or not at all.
 
@@ -41,7 +44,10 @@ def write_checkpoint(
         model, optimizer: `optimizer` holds parameters of `model` alone.
         state: for JSON.
         others: further tensors by the names of their files.
+        frozen: parameters that are not trained, and not written.
     """
+    left_out = set(frozen)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name not in left_out}
     folder = output / f"checkpoint-{step:07d}"
     unfinished = folder.with_suffix(".tmp")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -50,7 +56,7 @@ def write_checkpoint(
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             moments[f"{name}:{key}"] = value
-    for file, tensors in {MODEL_FILE: model.state_dict(), OPTIMIZER_FILE: moments, **(others or {})}.items():
+    for file, tensors in {MODEL_FILE: weights, OPTIMIZER_FILE: moments, **(others or {})}.items():
         save_file(tensors, unfinished / file)
     (unfinished / STATE_FILE).write_text(json.dumps(state))
     shutil.rmtree(folder, ignore_errors=True)
@@ -93,8 +99,13 @@ def read_tensors(folder: Path, file: str) -> dict[str, Tensor]:
         raise _damaged(folder, error) from None
 
 
-def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, frozen: Iterable[str] = ()) -> None:
     """Give a model and its optimizer what a checkpoint has of them.
+
+    Arguments:
+        folder: the checkpoint's.
+        model, optimizer: as they were when it was written.
+        frozen: parameters that it may lack.
 
     Raises:
         CheckpointError: when the checkpoint is damaged or of another model.
@@ -102,13 +113,95 @@ def restore(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) ->
     parameters = dict(model.named_parameters())
     moments = read_tensors(folder, OPTIMIZER_FILE)
     try:
-        model.load_state_dict(read_tensors(folder, MODEL_FILE))
+        load_weights(model, read_tensors(folder, MODEL_FILE), frozen)
         for key, value in moments.items():
             name, _, moment = key.rpartition(":")
             device = parameters[name].device if value.dim() else "cpu"
             optimizer.state[parameters[name]][moment] = value.to(device)
     except (KeyError, RuntimeError) as error:
         raise _damaged(folder, error) from None
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], frozen: Iterable[str] = ()) -> None:
+    """Give a model its weights; the frozen ones may be missing, no others.
+
+    Raises:
+        RuntimeError: when one is missing, unknown or of another shape.
+    """
+    missing, unknown = model.load_state_dict(weights, strict=False)
+    wrong = sorted([*(set(missing) - set(frozen)), *unknown])
+    if wrong:
+        raise RuntimeError(f"{wrong[0]} is {'unknown' if wrong[0] in unknown else 'missing'}")
+
+
+class RunFolder:
+    """The output folder of a run: checkpoints now and then, of which a killed run goes on, and `final` at the end.
+
+    Arguments:
+        output: the folder.
+        kept: how many checkpoints stay; all but the newest only with their weights.
+        minutes: between checkpoints.
+        last: the file that a run writes last.
+    """
+
+    def __init__(self, output: Path, *, kept: int, minutes: float, last: str = "final/config.json") -> None:
+        self.output, self._kept, self._minutes, self._last = output, kept, minutes, output / last
+        self._saved = time.monotonic()
+
+    @property
+    def final(self) -> Path:
+        """The finished model."""
+        return self.output / "final"
+
+    def finished(self, steps: int) -> bool:
+        """Whether a run of so many steps has come to its end.
+
+        Raises:
+            CheckpointError: when its newest checkpoint is damaged.
+        """
+        kept = checkpoints(self.output)
+        if not kept or not self._last.exists():
+            return False
+        with damage_named(kept[-1]):
+            return int(read_state(kept[-1])["step"]) >= steps
+
+    def begin(self) -> None:
+        """Make the folder; a model that an earlier run of fewer steps has finished counts no more."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        self._last.unlink(missing_ok=True)
+
+    def due(self) -> bool:
+        """Whether it is time for a checkpoint."""
+        return time.monotonic() - self._saved > 60 * self._minutes
+
+    def save(
+        self,
+        step: int,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        state: Mapping[str, object],
+        others: Mapping[str, dict[str, Tensor]] | None = None,
+        frozen: Iterable[str] = (),
+    ) -> None:
+        """Write a checkpoint as `write_checkpoint` does, and thin out the older ones."""
+        write_checkpoint(self.output, step, model, optimizer, state, others, frozen)
+        found = checkpoints(self.output)
+        for old in found[:-1]:
+            for file in (OPTIMIZER_FILE, *(others or {})):
+                (old / file).unlink(missing_ok=True)
+        for old in found[: -self._kept]:
+            shutil.rmtree(old)
+        self._saved = time.monotonic()
+
+    def newest(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint and its state; None in a new run."""
+        kept = checkpoints(self.output)
+        return (kept[-1], read_state(kept[-1])) if kept else None
+
+
+def say(message: str) -> None:
+    """Tell the user how the run goes."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def _damaged(folder: Path, error: Exception) -> CheckpointError:

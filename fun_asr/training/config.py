@@ -63,11 +63,31 @@ class DistilConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Low-rank adaptation (Hu et al. 2021): thin matrices are trained, the model itself stays."""
+
+    rank: int = 0
+    """Width of the thin matrices; 0 trains the model itself."""
+    alpha: float = 0.0
+    """Their product counts alpha / rank times; 0 for twice the rank."""
+    targets: tuple[str, ...] = ()
+    """Parts of the names of the linear layers that are adapted, as published or as here (`q_proj`, `fc1`, `encoder.`);
+    none for the projections of attention."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 0 or self.alpha < 0:
+            raise ConfigError("lora.rank and lora.alpha must not be negative")
+        if (self.targets or self.alpha) and not self.rank:
+            raise ConfigError("lora: rank is 0, nothing is adapted")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """One training run; relative paths are relative to the YAML file."""
 
     init: str
-    """Model directory to start from; its tokenizers are kept."""
+    """What to start from: a model directory of this package, a Whisper model as it is published (transformers,
+    OpenAI, CTranslate2), or a folder of transformers with Parakeet CTC or Granite Speech CTC."""
     output_dir: str
     train: tuple[Source, ...]
     dev: tuple[DevSet, ...] = ()
@@ -77,10 +97,13 @@ class TrainConfig:
     """Recorded impulse responses of rooms for `augment.room_probability`; empty: rooms are made up."""
     steps: int = 1000
     batch_seconds: float = 80.0
-    """Audio of one step, padding included."""
+    """Audio of one batch, padding included."""
+    accumulate: int = 1
+    """Batches of one step, shared out among the processes of `torchrun`: the same run on one and on several."""
     joined: float = 0.0
     """Part of the utterances that are joined in twos and threes: after single sentences only, a decoder stops early."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     distil: DistilConfig = field(default_factory=DistilConfig)
     ctc_weight: float = 0.3
@@ -108,6 +131,8 @@ class TrainConfig:
     """Of Switch Transformers' load-balancing loss (Fedus et al. 2021), which the bias makes unnecessary."""
     z_loss_weight: float = 0.0
     """Of the routers' z-loss (Zoph et al. 2022)."""
+    most_left_out: float = 0.1
+    """Part of a manifest's utterances that may be left out because they cannot be trained on; more end the run."""
     checkpoint_minutes: float = 5.0
     average: int = 5
     """Checkpoints kept, and averaged at the end."""
@@ -127,6 +152,8 @@ class TrainConfig:
         counts = (self.steps, self.average, self.ctc_replay_batches, self.loader_threads)
         if min(counts) < 1 or self.batch_seconds <= 0:
             raise ConfigError("steps, average, batch_seconds, loader_threads and ctc_replay_batches must be positive")
+        if self.accumulate < 1 or not 0 <= self.most_left_out <= 1:
+            raise ConfigError("accumulate must be positive, and most_left_out lie in [0, 1]")
         if not 0 <= self.ctc_intermediate_weight < 1 or self.ctc_consistency_weight < 0:
             raise ConfigError("ctc_intermediate_weight must lie in [0, 1), and ctc_consistency_weight not be negative")
         if self.room_dir and not self.augment.room_probability:

@@ -1,27 +1,28 @@
-"""Training data: JSONL manifests in NeMo's keys, length-bucketed batches, a background loader that resumes exactly."""
+"""Training data: JSONL manifests in NeMo's keys, length-bucketed batches, sound and labels."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fun_asr.audio.decode import SAMPLE_RATE, decode
+from fun_asr.audio.decode import SAMPLE_RATE, decode, probe
+from fun_asr.audio.excerpt import Excerpt, cut_out
 from fun_asr.audio.features import log_mel
 from fun_asr.errors import CheckpointError, FunASRError, ManifestError
+from fun_asr.inputs.manifest import read_rows
 from fun_asr.text.languages import language_code, unknown_language
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.acoustics import Wave
-from fun_asr.training.ahead import made_ahead
 from fun_asr.training.augment import AugmentConfig, augment_wave, spec_augment
 from fun_asr.training.teaching import Teaching, TeachingBatch, TeachingEntry, load_teaching, stack
 
@@ -53,6 +54,8 @@ class Utterance:
     """Utterances that follow each other in this one, which then has no audio file of its own."""
     teaching: TeachingEntry | None = None
     """What a teacher says of it, along `written`."""
+    place: str = field(default="", compare=False)
+    """The manifest and the line's number."""
 
 
 def join(parts: Sequence[Utterance]) -> Utterance:
@@ -68,11 +71,13 @@ def join(parts: Sequence[Utterance]) -> Utterance:
 
 
 def read_manifest(path: Path) -> list[Utterance]:
-    """Read a JSONL manifest; audio paths are relative to it.
+    """Read a JSONL manifest, whose audio paths are relative to it, or a data directory of Kaldi's.
 
     Raises:
         ManifestError: when the file cannot be read or a line is not an object with the needed keys.
     """
+    if path.is_dir():
+        return _read_data_dir(path)
     utterances = []
     try:
         with path.open(encoding="utf-8-sig") as lines:
@@ -96,6 +101,7 @@ def read_manifest(path: Path) -> list[Utterance]:
                             offset=float(row.get("offset", 0.0)),
                             parts=tuple(_part(part, path.parent, language) for part in row.get("parts", ())),
                             teaching=None if entry is None else TeachingEntry.parse(entry, path.parent),
+                            place=f"{path}:{number}",
                         )
                     )
                 except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -104,6 +110,34 @@ def read_manifest(path: Path) -> list[Utterance]:
         raise ManifestError(f"{path}: {error.strerror}") from None
     if not utterances:
         raise ManifestError(f"{path}: no utterances")
+    return utterances
+
+
+def _read_data_dir(folder: Path) -> list[Utterance]:
+    """The utterances of a data directory, each of which must have a text, and a length that its recording tells."""
+    rows, errors = read_rows(folder)
+    if errors:
+        raise errors[0]
+    utterances = []
+    for row in rows:
+        language = language_code(row.language or "en")
+        text = row.fields.get("text")
+        whole = probe(row.audio_filepath) if row.duration is None else None
+        duration = row.duration if whole is None else whole - row.offset
+        cause = unknown_language(row.language or "") if language is None else None
+        cause = cause or ("has no text" if text is None else "has a length that only decoding tells")
+        if language is None or text is None or duration is None:
+            raise ManifestError(f"{row.place}: {row.name}: {cause}")
+        utterances.append(
+            Utterance(
+                audio_filepath=Path(row.audio_filepath),
+                duration=duration,
+                text=text,
+                written=text,
+                language=language,
+                offset=row.offset,
+            )
+        )
     return utterances
 
 
@@ -128,10 +162,7 @@ def load_wave(utterance: Utterance) -> Wave:
     if utterance.parts:
         return np.concatenate([load_wave(part) for part in utterance.parts])
     wave = decode(utterance.audio_filepath)
-    if utterance.offset or len(wave) > (utterance.duration + 1) * SAMPLE_RATE:
-        start = round(utterance.offset * SAMPLE_RATE)
-        wave = wave[start : start + round(utterance.duration * SAMPLE_RATE)]
-    return wave
+    return cut_out(wave, Excerpt(str(utterance.audio_filepath), utterance.offset, utterance.duration or None))
 
 
 @dataclass(frozen=True)
@@ -179,6 +210,7 @@ def plan_epoch(
     seed: int,
     epoch: int,
     joined: float = 0.0,
+    window_seconds: float = 0.0,
 ) -> list[list[Utterance]]:
     """Batches of one epoch: utterances of like length together, padded size at most `batch_seconds`, shuffled.
 
@@ -187,6 +219,7 @@ def plan_epoch(
         batch_seconds: seconds a batch spans, padding included.
         seed, epoch: the same pair gives the same plan.
         joined: part of the utterances that are joined in twos and threes, up to `JOINED_SECONDS`.
+        window_seconds: what every utterance is padded to at least.
     """
     rng = np.random.default_rng([seed, epoch])
     chosen: list[Utterance] = []
@@ -200,13 +233,13 @@ def plan_epoch(
     jitter = rng.uniform(0.9, 1.1, len(chosen))
     order = np.argsort([u.duration * j for u, j in zip(chosen, jitter, strict=True)], kind="stable")
     batches: list[list[Utterance]] = [[]]
-    longest = 0.0
+    longest = window_seconds
     for index in order:
         utterance = chosen[index]
         longest = max(longest, utterance.duration)
         if batches[-1] and longest * (len(batches[-1]) + 1) > batch_seconds:
             batches.append([])
-            longest = utterance.duration
+            longest = max(window_seconds, utterance.duration)
         batches[-1].append(utterance)
     return [batches[i] for i in rng.permutation(len(batches))]
 
@@ -235,7 +268,55 @@ def _joined(utterances: Sequence[Utterance], part: float, rng: np.random.Generat
     return kept + group
 
 
-class Collator:
+class WaveReader(ABC):
+    """Reads the sound of planned batches: decoding, and augmentation where batches are trained on.
+
+    Arguments:
+        max_seconds: the longest utterance that fits the model.
+    """
+
+    def __init__(self, max_seconds: float = 30.0) -> None:
+        self.max_samples = round(max_seconds * SAMPLE_RATE)
+        self.augment: AugmentConfig | None = None
+        self.noises: Sequence[Wave] = ()
+        self.rooms: Sequence[Wave] = ()
+        self.on_left_out: Callable[[Utterance, str], None] = lambda utterance, why: None
+        """Hears of each utterance that is left out, and why."""
+
+    def augmented(self, augment: AugmentConfig, noises: Sequence[Wave], rooms: Sequence[Wave] = ()) -> Self:
+        """The same reader with augmentation; `noises` and `rooms` (impulse responses) are as for `augment_wave`."""
+        other = copy.copy(self)
+        other.augment, other.noises, other.rooms = augment, noises, rooms
+        return other
+
+    @abstractmethod
+    def __call__(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> Any:
+        """A batch of the family that the reader belongs to; None when nothing is left of the utterances."""
+
+    def read(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> tuple[list[Utterance], list[Wave]]:
+        """The utterances that can be decoded and fit the model, and their samples, augmented where batches are."""
+        kept, waves = [], []
+        for utterance in utterances:
+            try:
+                wave = load_wave(utterance)
+            except FunASRError as error:
+                self.on_left_out(utterance, str(error))
+                continue
+            if self.augment is not None and 0 < len(wave) <= self.max_samples:
+                # A teacher has heard it at its own speed; slowed down, a long one would not fit any more.
+                speeds = self.augment.speeds if utterance.teaching is None else (1.0,)
+                fitting = tuple(speed for speed in speeds if len(wave) / speed <= self.max_samples)
+                chosen = dataclasses.replace(self.augment, speeds=fitting or (1.0,))
+                wave = augment_wave(wave, self.noises, chosen, rng, self.rooms)[: self.max_samples]
+            if 0 < len(wave) <= self.max_samples:
+                kept.append(utterance)
+                waves.append(wave)
+            else:
+                self.on_left_out(utterance, f"{len(wave) / SAMPLE_RATE:.1f} s of sound")
+        return kept, waves
+
+
+class Collator(WaveReader):
     """Turns planned batches into tensors: decoding, augmentation, features, labels."""
 
     def __init__(
@@ -249,19 +330,11 @@ class Collator:
         train_language: bool = False,
         views: int = 1,
     ) -> None:
+        super().__init__(max_seconds)
         self.views = views
         self.tokenizer, self.ctc_tokenizer = tokenizer, ctc_tokenizer
-        self.n_mels, self.max_tokens, self.max_samples = n_mels, max_tokens, round(max_seconds * SAMPLE_RATE)
+        self.n_mels, self.max_tokens = n_mels, max_tokens
         self.train_language = train_language
-        self.augment: AugmentConfig | None = None
-        self.noises: Sequence[Wave] = ()
-        self.rooms: Sequence[Wave] = ()
-
-    def augmented(self, augment: AugmentConfig, noises: Sequence[Wave], rooms: Sequence[Wave] = ()) -> Collator:
-        """The same collator with augmentation; `noises` and `rooms` (impulse responses) are as for `augment_wave`."""
-        other = copy.copy(self)
-        other.augment, other.noises, other.rooms = augment, noises, rooms
-        return other
 
     def __call__(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> Batch | None:
         """The batch, less the utterances that do not fit or cannot be decoded; None when nothing is left."""
@@ -298,24 +371,6 @@ class Collator:
             teaching=stack(teachings, -(-features.shape[-1] // 2), tokens_BS.shape[1], prompts),
         )
 
-    def read(self, utterances: Sequence[Utterance], rng: np.random.Generator) -> tuple[list[Utterance], list[Wave]]:
-        """The utterances that can be decoded and fit the model, and their samples, augmented where batches are."""
-        kept, waves = [], []
-        for utterance in utterances:
-            try:
-                wave = load_wave(utterance)
-            except FunASRError:
-                continue
-            if self.augment is not None:
-                # A teacher has heard it at its own speed.
-                speeds = self.augment.speeds if utterance.teaching is None else (1.0,)
-                chosen = dataclasses.replace(self.augment, speeds=speeds)
-                wave = augment_wave(wave, self.noises, chosen, rng, self.rooms)
-            if 0 < len(wave) <= self.max_samples:
-                kept.append(utterance)
-                waves.append(wave)
-        return kept, waves
-
 
 def _teaching(utterance: Utterance, tokens_S: Tensor) -> Teaching | None:
     """What a teacher says of an utterance along its decoder inputs."""
@@ -329,33 +384,3 @@ def _teaching(utterance: Utterance, tokens_S: Tensor) -> Teaching | None:
             "with the model's tokenizer"
         )
     return teaching
-
-
-class Loader:
-    """Batches of one epoch from position `start` on, made ahead by background threads.
-
-    Each batch has its own random generator, seeded by (seed, epoch, index): a run that resumes at batch k sees what an
-    uninterrupted run sees there, with however many threads.
-    """
-
-    def __init__(
-        self,
-        plan: Sequence[Sequence[Utterance]],
-        collate: Collator,
-        *,
-        seed: int,
-        epoch: int,
-        start: int,
-        threads: int = 1,
-    ) -> None:
-        self._plan, self._collate = plan, collate
-        self._seed, self._epoch, self._start, self._threads = seed, epoch, start, threads
-
-    def __iter__(self) -> Iterator[tuple[int, Batch]]:
-        def make(index: int) -> Batch | None:
-            return self._collate(self._plan[index], np.random.default_rng([self._seed, self._epoch, index]))
-
-        with contextlib.closing(made_ahead(range(self._start, len(self._plan)), make, self._threads)) as made:
-            for index, batch in made:
-                if batch is not None:
-                    yield index, batch

@@ -1,46 +1,45 @@
-"""The training loop: joint loss, checkpoints, exact resume, averaging."""
+"""The training loop: batches of a family's model, checkpoints, exact resume, averaging, on one process or several."""
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import dataclasses
 import math
-import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fun_asr.audio.decode import decode
-from fun_asr.convert.whisper import NEW_MODULES
-from fun_asr.errors import ConfigError
-from fun_asr.models.fun_asr.load import build_model, load_config
-from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
+from fun_asr.errors import ConfigError, ManifestError
 from fun_asr.training.acoustics import Wave
+from fun_asr.training.check import check_manifest
 from fun_asr.training.checkpoints import (
     MODEL_FILE,
-    OPTIMIZER_FILE,
+    RunFolder,
     checkpoints,
     damage_named,
-    read_state,
+    load_weights,
     read_tensors,
     restore,
-    write_checkpoint,
+    say,
 )
-from fun_asr.training.config import FEWEST_KEPT_PER_REPLAY, OptimizerConfig, Source, TrainConfig
-from fun_asr.training.data import Batch, Collator, Loader, Utterance, plan_epoch, read_manifest
+from fun_asr.training.config import OptimizerConfig, Source, TrainConfig
+from fun_asr.training.data import Utterance, plan_epoch, read_manifest
 from fun_asr.training.evaluation import evaluate
-from fun_asr.training.losses import joint_loss
-from fun_asr.training.replay import EncodedReplay
-from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, companion_files, load_stored, save_model
-from fun_asr.weights.int8 import dequantize
+from fun_asr.training.journal import RunJournal, draw_curves
+from fun_asr.training.loader import Loader, Planned
+from fun_asr.training.processes import Processes
+from fun_asr.training.trainees.load import load_trainee
+from fun_asr.training.trainees.protocol import Trainee, Verdict
 from fun_asr.weights.precision import bfloat16_is_fast
 
-REPLAY_FILE = "replay.safetensors"
+ADAPTER_DIR = "adapter"
+LEFT_OUT_FILE = "left-out.tsv"
+LOG_STEPS = 10
 
 
 class Trainer:
@@ -49,128 +48,195 @@ class Trainer:
     Arguments:
         config: what to train, on what and how long.
         base: folder that the config's relative paths are relative to.
+        processes: that train together; None for this one alone, on a GPU where there is one.
 
     Raises:
-        CheckpointError, ManifestError, ConfigError: when an input is missing or damaged.
+        CheckpointError, ManifestError, ConfigError: when an input is missing, damaged or cannot be trained on.
     """
 
-    def __init__(self, config: TrainConfig, base: Path) -> None:
+    def __init__(self, config: TrainConfig, base: Path, processes: Processes | None = None) -> None:
         self.config = config
-        self.output = base / config.output_dir
-        init = base / config.init
+        self.processes = processes or Processes(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = self.processes.device
+        if config.accumulate % self.processes.count:
+            raise ConfigError(
+                f"accumulate: {config.accumulate} batches a step cannot be shared out among {self.processes.count} "
+                "processes; make it a multiple of them"
+            )
+        if config.ctc_replay and self.processes.count > 1:
+            raise ConfigError("ctc_replay: needs a single process")
+        self._base, self.output = base, base / config.output_dir
+        self.folder = _run_folder(config, base)
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.companion_files = companion_files(init)
-        self.tokenizer = Tokenizer(init / TOKENIZER_FILE)
-        self.ctc_tokenizer = CTCTokenizer(init / CTC_TOKENIZER_FILE)
-        self.model = build_model(load_config(init), dequantize(load_stored(init)), str(init))
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.model.to(self.device)
-        self.sources = [(_read_source(base, source), source.weight) for source in config.train]
-        self.taught = any(u.teaching is not None for utterances, _ in self.sources for u in utterances)
-        self.dev = {Path(d.manifest).stem: _spread(read_manifest(base / d.manifest), d.utterances) for d in config.dev}
         noises = _read_waves(base / config.noise_dir) if config.noise_dir else []
         rooms = _read_waves(base / config.room_dir) if config.room_dir else []
-        encoder = self.model.config.encoder
-        self.collate_dev = Collator(
-            self.tokenizer,
-            self.ctc_tokenizer,
-            n_mels=encoder.n_mels,
-            max_tokens=self.model.config.decoder.max_tokens,
-            train_language=config.train_language,
-            views=2 if config.ctc_consistency_weight else 1,
-        )
+        self.trainee: Trainee = load_trainee(base / config.init, config)
+        self._left_out: list[tuple[Utterance, str]] = []
+        self.sources = [(self._checked(base, source), source.weight) for source in config.train]
+        self.dev: dict[str, list[Utterance]] = {}
+        for dev in config.dev:
+            path = base / dev.manifest
+            rows = self._looked_through(path, _spread(read_manifest(path), dev.utterances), self._judge_dev)
+            self.dev[path.stem] = rows
+        self.taught = any(u.teaching is not None for utterances, _ in self.sources for u in utterances)
+        self.trainee.expect(taught=self.taught)
+        self.collate_dev = self.trainee.reader()
+        self.collate_dev.on_left_out = self._say_left_out
         self.collate = self.collate_dev.augmented(config.augment, noises, rooms)
+        self._said: set[Path] = set()
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not name.startswith(tuple(config.freeze)) if config.freeze else True)
-        self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, config.optimizer), fused=True)
+        if config.lora.rank:
+            layers = self.trainee.adapt(config.lora, config.seed)
+            self._say(f"LoRA of rank {config.lora.rank}: {layers} layers are adapted")
+            for name, parameter in self.model.named_parameters():
+                if config.freeze and name.startswith(tuple(config.freeze)):
+                    parameter.requires_grad_(False)
+        self.trainee.to(self.device)
+        self.frozen = [name for name, p in self.model.named_parameters() if not p.requires_grad]
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        if not self.trained:
+            raise ConfigError("freeze: nothing is left to train")
+        self.optimizer = torch.optim.AdamW(_parameter_groups(self.trainee, config.optimizer), fused=True)
         automatic = config.precision == "auto" and bfloat16_is_fast(self.device)
         self.autocast = config.precision == "bfloat16" or automatic
-        self.replay = EncodedReplay(config.ctc_replay_batches, config.ctc_replay_dropout)
         self.step = self.epoch = self.position = 0
         self.seconds = 0.0
 
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.trainee.network
+
     def run(self) -> Path:
         """Train to the last step, resuming from the newest checkpoint if there is one; returns the model directory."""
-        self.output.mkdir(parents=True, exist_ok=True)
+        final = finished_model(self.config, self._base)
+        if final is not None:
+            return final
+        if self.processes.first:
+            self.folder.begin()
+            self._write_left_out()
         self._resume()
-        self.model.train()
-        began = saved = time.monotonic()
+        with contextlib.closing(RunJournal(self.output)) if self.processes.first else contextlib.nullcontext() as log:
+            self._journal = log
+            if self.step < self.config.steps:
+                self._train()
+            return self.finish()
+
+    _journal: RunJournal | None = None
+
+    def _train(self) -> None:
+        self.trainee.start()
+        began = time.monotonic()
         seconds_before = self.seconds
         recent: list[dict[str, float]] = []
-        for batch in self._batches():
+        for batches in self._groups():
             self._set_learning_rates()
-            losses = self._train_step(batch)
+            losses = self.train_step(batches)
+            if losses is None:
+                continue
             recent.append(losses)
             self.step += 1
-            self.seconds += batch.seconds
-            if self.step % 10 == 0:
-                rate = (self.seconds - seconds_before) / (time.monotonic() - began)
-                self._log(recent, rate)
+            if self.step % LOG_STEPS == 0 or self.step >= self.config.steps:
+                self._log(recent, (self.seconds - seconds_before) / (time.monotonic() - began))
                 recent = []
             last = self.step >= self.config.steps
-            if last or time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+            # The clocks of several processes differ: the first one's counts.
+            if last or any(self.processes.gathered([self.processes.first and self.folder.due()])):
                 self.save_checkpoint()
-                self._measure()
-                saved = time.monotonic()
+                if not last:  # the average is measured at once
+                    self._measure()
             if last:
-                break
-        return self.finish()
+                return
 
-    def _batches(self) -> Iterator[Batch]:
+    def _plan(self) -> Iterator[Planned]:
+        """Batches from where the run is, without end; those of other processes are skipped."""
+        epoch, position, number = self.epoch, self.position, 0
         while True:
-            seed = self.config.seed
-            plan = plan_epoch(self.sources, self.config.batch_seconds, seed, self.epoch, self.config.joined)
-            threads = self.config.loader_threads
-            loader = Loader(plan, self.collate, seed=seed, epoch=self.epoch, start=self.position, threads=threads)
-            for index, batch in loader:
-                self.position = index + 1
-                yield batch
-            self.epoch, self.position = self.epoch + 1, 0
+            plan = self.epoch_plan(epoch)
+            for index in range(position, len(plan)):
+                mine = number % self.processes.count == self.processes.rank
+                yield Planned(epoch, index, len(plan), plan[index], skipped=not mine)
+                number += 1
+            epoch, position = epoch + 1, 0
 
-    def _train_step(self, batch: Batch) -> dict[str, float]:
-        batch = batch.to(self.device)
-        with self._autocast():
-            losses = joint_loss(
-                self.model,
-                batch,
-                ctc_weight=self.config.ctc_weight,
-                label_smoothing=self.config.label_smoothing,
-                balance_weight=self.config.balance_loss_weight,
-                z_weight=self.config.z_loss_weight,
-                frames_weight=self.config.distil.frames_weight,
-                tokens_weight=self.config.distil.tokens_weight,
-                intermediate_weight=self.config.ctc_intermediate_weight,
-                consistency_weight=self.config.ctc_consistency_weight,
-            )
-        self._update(losses.total)
-        for router in self.model.decoder.routers():
-            router.rebalance(self.config.balance_rate)
-        if self.config.ctc_replay:
-            self.replay.add(batch, losses)
-            rng = np.random.default_rng([self.config.seed, 1, self.step])
-            # The generator of the replay's dropout: a resumed run must draw what an uninterrupted one draws.
-            torch.manual_seed(self.config.seed + self.step)
-            for _ in range(min(self.config.ctc_replay, len(self.replay) // FEWEST_KEPT_PER_REPLAY)):
-                with self._autocast():
-                    loss = self.replay.loss(self.model.ctc, self.device, rng)
-                self._update(loss)
-        seen = {"decoder_loss": losses.decoder, "ctc_loss": losses.ctc}
-        if self.taught:
-            seen |= {"frames_loss": losses.frames, "tokens_loss": losses.tokens}
-        return {name: float(loss.detach()) for name, loss in seen.items()}
+    def epoch_plan(self, epoch: int) -> list[list[Utterance]]:
+        """The batches of an epoch, of all processes."""
+        return plan_epoch(
+            self.sources,
+            self.config.batch_seconds,
+            self.config.seed,
+            epoch,
+            self.config.joined,
+            self.trainee.window_seconds,
+        )
+
+    def _groups(self) -> Iterator[list[Any]]:
+        """This process's batches of one step after another.
+
+        Raises:
+            ManifestError: when a whole epoch has nothing to train on.
+        """
+        group: list[Any] = []
+        count, empty = 0, 0
+        threads = self.config.loader_threads
+        loader = Loader(self._plan(), self.collate, seed=self.config.seed, threads=threads)
+        with contextlib.closing(loader.batches()) as made:
+            for planned, batch in made:
+                count += 1
+                if batch is not None:
+                    group.append(batch)
+                    empty = 0
+                elif not planned.skipped:
+                    empty += 1
+                    if empty * self.processes.count >= planned.of:
+                        raise ManifestError(
+                            f"{self.config.train[0].manifest}: nothing could be decoded in a whole epoch"
+                        )
+                if count == self.config.accumulate:
+                    # The next step begins after this batch, in this epoch or in the next one.
+                    self.epoch, self.position = planned.epoch, planned.index + 1
+                    yield group
+                    group, count = [], 0
+
+    def train_step(self, batches: Sequence[Any]) -> dict[str, float] | None:
+        """One update by the batches of all processes; their mean losses, None when there was no batch."""
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, float] = {}
+        for batch in batches:
+            with self._autocast():
+                losses = self.trainee.losses(batch.to(self.device))
+            if losses.total.requires_grad:
+                losses.total.backward()
+            for name, loss in losses.shown.items():
+                sums[name] = sums.get(name, 0.0) + float(loss.detach())
+        means, count = self.processes.mean_losses(sums, len(batches))
+        if not count:
+            return None
+        self.seconds += sum(self.processes.gathered([sum(batch.seconds for batch in batches)]))
+        self._update(count)
+        self.trainee.balance(self.processes.sum)
+        losses_after = self.trainee.after_update(self.step)
+        while True:
+            with self._autocast():
+                after = next(losses_after, None)
+            if after is None:
+                return means
+            self.optimizer.zero_grad(set_to_none=True)
+            after.backward()
+            self._update(1)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
 
-    def _update(self, loss: Tensor) -> None:
-        """One optimizer step; parameters that the loss does not reach stay."""
-        if not loss.requires_grad:  # nothing in this batch trains a parameter
+    def _update(self, batches: int) -> None:
+        """One optimizer step by the gradients of so many batches; parameters that no loss reached stay."""
+        self.processes.average_gradients(self.trained, batches)
+        reached = [parameter for parameter in self.trained if parameter.grad is not None]
+        if not reached:  # nothing in the batches trains a parameter
             return
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.optimizer.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(reached, self.config.optimizer.clip_norm)
         if bool(norm.isfinite()):
             self.optimizer.step()
 
@@ -183,7 +249,10 @@ class Trainer:
             group["lr"] = group["peak"] * factor
 
     def _log(self, recent: Sequence[dict[str, float]], rate: float) -> None:
-        means = {name: sum(losses[name] for losses in recent) / len(recent) for name in recent[0]}
+        if self._journal is None:
+            return
+        names = dict.fromkeys(name for losses in recent for name in losses)
+        means = {name: sum(losses.get(name, 0.0) for losses in recent) / len(recent) for name in names}
         learning_rate = self.optimizer.param_groups[0]["lr"]
         row = {
             "step": self.step,
@@ -193,104 +262,155 @@ class Trainer:
             "hours": round(self.seconds / 3600, 3),
             "hours_per_hour": round(rate, 1),
         }
-        _append_csv(self.output / "log.csv", row)
+        self._journal.log(self.step, row, {**means, "learning_rate": learning_rate, "hours_per_hour": rate})
         shown = "  ".join(f"{name.removesuffix('_loss')} {mean:.3f}" for name, mean in means.items())
-        line = (
+        say(
             f"step {self.step}/{self.config.steps}  {shown}  lr {learning_rate:.2e}  "
             f"{self.seconds / 3600:.2f} h seen, {rate:.1f} audio h/h"
         )
-        print(line, file=sys.stderr, flush=True)
 
     def _measure(self) -> None:
         if not self.dev:
             return
         self.model.eval()
         for name, utterances in self.dev.items():
-            wer, ctc_wer = evaluate(
-                self.model, utterances, self.collate_dev, self.tokenizer, self.ctc_tokenizer, self.device
-            )
-            row = {"step": self.step, "set": name, "wer": round(wer, 2), "ctc_wer": round(ctc_wer, 2)}
-            _append_csv(self.output / "dev.csv", row)
-            message = f"step {self.step}  dev {name}: WER {wer:.2f} %  CTC {ctc_wer:.2f} %"
-            print(message, file=sys.stderr, flush=True)
-        self.model.train()
+            rates = evaluate(self.trainee.recognise, utterances, self.collate_dev, self.processes)
+            if self._journal is not None:
+                self._journal.score(self.step, name, rates)
+                shown = "  ".join(f"{kind.upper().replace('_', ' ')} {rate:.2f} %" for kind, rate in rates.items())
+                say(f"step {self.step}  dev {name}: {shown}")
+        self.trainee.start()
 
     def save_checkpoint(self) -> None:
         """Write the state of the run; the folder appears whole or not at all, older ones keep only their weights."""
         state = {
             "init": self.config.init,
+            "lora": self.config.lora.rank,
             "step": self.step,
             "epoch": self.epoch,
             "position": self.position,
             "seconds": self.seconds,
         }
-        others = {REPLAY_FILE: self.replay.state_dict()}
-        write_checkpoint(self.output, self.step, self.model, self.optimizer, state, others)
-        kept = checkpoints(self.output)
-        for old in kept[:-1]:
-            (old / OPTIMIZER_FILE).unlink(missing_ok=True)
-            (old / REPLAY_FILE).unlink(missing_ok=True)
-        for old in kept[: -self.config.average]:
-            shutil.rmtree(old)
+        if self.processes.first:
+            self.folder.save(self.step, self.model, self.optimizer, state, self.trainee.state(), self.frozen)
+        self.processes.wait()
 
     def _resume(self) -> None:
-        kept = checkpoints(self.output)
-        if not kept:
+        newest = self.folder.newest()
+        if newest is None:
             return
-        newest = kept[-1]
-        state = read_state(newest)
-        if state.get("init", self.config.init) != self.config.init:
-            raise ConfigError(
-                f"{self.output}: holds a run that started from {state['init']}, not from {self.config.init}; "
-                "name another output_dir"
-            )
-        restore(newest, self.model, self.optimizer)
-        replay = read_tensors(newest, REPLAY_FILE)
-        with damage_named(newest):
-            self.replay.load_state_dict(replay)
+        path, state = newest
+        _refuse_another(self.folder, self.config)
+        restore(path, self.model, self.optimizer, self.frozen)
+        with damage_named(path):
+            self.trainee.load_state(lambda file: read_tensors(path, file))
             self.step, self.epoch, self.position = state["step"], state["epoch"], state["position"]
             self.seconds = state["seconds"]
-        print(f"resuming {newest} at step {self.step}", file=sys.stderr, flush=True)
+        self._say(f"resuming {path} at step {self.step}")
 
     def finish(self) -> Path:
-        """Average the kept checkpoints, measure and write them as a float32 model directory `final`."""
+        """Average the kept checkpoints, measure and write them as a float32 model directory `final`.
+
+        With LoRA, `adapter` beside it holds what was trained alone.
+        """
         kept = checkpoints(self.output)
         total: dict[str, Tensor] = {}
         for path in kept:
             for name, tensor in read_tensors(path, MODEL_FILE).items():
                 total[name] = total[name] + tensor if name in total else tensor.clone()
-        mean = {name: (t / len(kept)).to(t.dtype) for name, t in total.items()}
-        self.model.load_state_dict(mean)
-        print(f"averaged {len(kept)} checkpoints", file=sys.stderr, flush=True)
+        load_weights(self.model, {name: (t / len(kept)).to(t.dtype) for name, t in total.items()}, self.frozen)
+        self._say(f"averaged {len(kept)} checkpoints")
         self._measure()
-        final = self.output / "final"
-        save_model(final, self.model.config, self.model.state_dict(), self.companion_files, int8=False)
-        return final
+        if self.processes.first:
+            if self.config.lora.rank:
+                self.trainee.save_adapter(self.output / ADAPTER_DIR, self.config.init)
+            self.trainee.save(self.folder.final)
+            draw_curves(self.output)
+        self.processes.wait()
+        return self.folder.final
 
+    # Manifests
 
-def _parameter_groups(model: torch.nn.Module, config: OptimizerConfig) -> list[dict[str, object]]:
-    groups: dict[tuple[float, float], list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        if name.startswith("ctc."):
-            peak = config.ctc_learning_rate
-        elif any(part in name for part in NEW_MODULES):
-            peak = config.new_learning_rate
+    def _checked(self, base: Path, source: Source) -> list[Utterance]:
+        path = base / source.manifest
+        utterances = read_manifest(path)
+        if source.targets != "both":
+            trains_ctc = source.targets == "ctc"
+            utterances = [dataclasses.replace(u, trains_decoder=False, trains_ctc=trains_ctc) for u in utterances]
+        return self._looked_through(path, utterances, self.trainee.judge)
+
+    def _judge_dev(self, utterance: Utterance) -> Verdict:
+        """Dev sets keep texts that could not be trained on: their error rates would be too good without them."""
+        known = self.trainee.knows(utterance.language)
+        return Verdict(utterance, "" if known else f"the model has no language {utterance.language}")
+
+    def _looked_through(self, path: Path, utterances: Sequence[Utterance], judge: Any) -> list[Utterance]:
+        checked = check_manifest(path, utterances, judge, self.trainee.longest_seconds, self.processes)
+        self._say(checked.table())
+        checked.refuse_most(self.config.most_left_out)
+        self._left_out += checked.left_out
+        return checked.kept
+
+    def _write_left_out(self) -> None:
+        rows = [f"{u.place}\t{u.audio_filepath}\t{why}" for u, why in self._left_out]
+        path = self.output / LEFT_OUT_FILE
+        if rows:
+            path.write_text("\n".join(["manifest\taudio\twhy", *rows]) + "\n", encoding="utf-8")
         else:
-            peak = config.learning_rate
-        decay = config.weight_decay if parameter.dim() > 1 else 0.0
-        groups.setdefault((peak, decay), []).append(parameter)
+            path.unlink(missing_ok=True)
+
+    def _say_left_out(self, utterance: Utterance, why: str) -> None:
+        """Of what turns out to be unreadable only when it is decoded."""
+        if utterance.audio_filepath not in self._said:
+            self._said.add(utterance.audio_filepath)
+            say(f"left out: {utterance.place or utterance.audio_filepath}: {why}")
+
+    def _say(self, message: str) -> None:
+        if self.processes.first:
+            say(message)
+
+
+def finished_model(config: TrainConfig, base: Path) -> Path | None:
+    """The model directory of a run that has come to its end; None where there is something left to do.
+
+    Raises:
+        CheckpointError: when its newest checkpoint is damaged.
+        ConfigError: when the folder holds another run.
+    """
+    folder = _run_folder(config, base)
+    if not folder.finished(config.steps):
+        return None
+    _refuse_another(folder, config)
+    say(f"{folder.final}: finished, nothing to do; raise steps to go on, or name another output_dir")
+    return folder.final
+
+
+def _run_folder(config: TrainConfig, base: Path) -> RunFolder:
+    return RunFolder(base / config.output_dir, kept=config.average, minutes=config.checkpoint_minutes)
+
+
+def _refuse_another(folder: RunFolder, config: TrainConfig) -> None:
+    """Refuse to go on with a run of another model."""
+    newest = folder.newest()
+    if newest is None:
+        return
+    for key, wanted in (("init", config.init), ("lora", config.lora.rank)):
+        found = newest[1].get(key, wanted)
+        if found != wanted:
+            what = "started from" if key == "init" else "had the LoRA rank"
+            raise ConfigError(
+                f"{folder.output}: holds a run that {what} {found}, not {wanted}; name another output_dir"
+            )
+
+
+def _parameter_groups(trainee: Trainee, config: OptimizerConfig) -> list[dict[str, object]]:
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, parameter in trainee.network.named_parameters():
+        if parameter.requires_grad:
+            decay = config.weight_decay if parameter.dim() > 1 else 0.0
+            groups.setdefault((trainee.peak(name, config), decay), []).append(parameter)
     ordered = sorted(groups.items(), key=lambda item: item[0])
     return [{"params": p, "lr": peak, "peak": peak, "weight_decay": decay} for (peak, decay), p in ordered]
-
-
-def _read_source(base: Path, source: Source) -> list[Utterance]:
-    utterances = read_manifest(base / source.manifest)
-    if source.targets != "both":
-        trains_ctc = source.targets == "ctc"
-        utterances = [dataclasses.replace(u, trains_decoder=False, trains_ctc=trains_ctc) for u in utterances]
-    return utterances
 
 
 def _spread(utterances: list[Utterance], count: int) -> list[Utterance]:
@@ -311,12 +431,3 @@ def _read_waves(folder: Path) -> list[Wave]:
     if not paths:
         raise ConfigError(f"{folder}: no recordings (.wav, .flac, .opus, .ogg, .mp3)")
     return [decode(path) for path in paths]
-
-
-def _append_csv(path: Path, row: dict[str, object]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)

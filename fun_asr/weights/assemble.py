@@ -9,15 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.layers.decoder import TokenEmbedding
+from fun_asr.layers.moe import RoutedExperts
+from fun_asr.memory import return_free_memory
+from fun_asr.weights.int4 import quantize_int4
 from fun_asr.weights.int8 import quantize
-from fun_asr.weights.load import assign, replace_by_int8
+from fun_asr.weights.load import replace_by_int8
 from fun_asr.weights.packed import pack_linears
 from fun_asr.weights.precision import ComputeType, bfloat16_is_fast, resolve_compute_type
 from fun_asr.weights.sources import WeightSource
+from fun_asr.weights.weight_only import replace_stored
 
 __all__ = ["Recipe", "assemble", "check_shapes", "concatenated", "frame_compute_type"]
 
 Shapes = Mapping[str, tuple[int, ...]]
+VALUES_AT_ONCE = 2**21  # of a matrix that becomes integers
 
 
 def frame_compute_type(name: str, device: torch.device) -> ComputeType:
@@ -75,37 +81,110 @@ def assemble(
     network: nn.Module,
     source: WeightSource,
     recipes: Mapping[str, Recipe],
-    device: torch.device,
-    compute_type: ComputeType,
+    device: torch.device | Callable[[str], torch.device],
+    compute_type: ComputeType | Callable[[str], ComputeType],
 ) -> None:
     """Fill a network that has only shapes.
+
+    Tensors are read one at a time straight to their places, layer by layer: at most one layer is held twice.
 
     Arguments:
         network: as it computes, made inside `only_shapes`.
         source: the tensors, checked by `check_shapes`.
         recipes: of each parameter and stored buffer of `network`.
-        device: where the network computes.
-        compute_type: of its matrix products.
+        device: where the network computes, or what tells it of the name of each parameter.
+        compute_type: of its matrix products, or what tells it of the name of each parameter.
 
     Raises:
         CheckpointError: when a tensor is damaged.
         ConfigError: for a compute type that the device does not have.
     """
-    int8 = compute_type is ComputeType.INT8
-    if int8 and device.type != "cpu":
-        raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {device}")
-    shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    state: dict[str, Tensor] = {}
-    matrices: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, recipe in recipes.items():
-        tensor = recipe.make([source.read(part).float() for part in recipe.names]).reshape(shapes[name])
-        owner = network.get_submodule(name.rpartition(".")[0])
-        if int8 and isinstance(owner, nn.Linear) and name.endswith(".weight"):
-            matrices[name] = quantize(name, tensor)
-            state[name] = torch.empty(shapes[name], device="meta")
-        else:
-            state[name] = tensor.to(device, compute_type.dtype, copy=True)
-    assign(network, state, str(source.where))
-    replace_by_int8(network, matrices, torch.float32)
+    layers: dict[str, list[str]] = {}
+    for name in recipes:
+        layers.setdefault(name.rpartition(".")[0], []).append(name)
+    for path, names in layers.items():
+        layer = network.get_submodule(path)
+        shapes = {name: tensor.shape for name, tensor in layer.state_dict(prefix=f"{path}." if path else "").items()}
+        state: dict[str, Tensor] = {}
+        matrices: dict[str, tuple[Tensor, Tensor]] = {}
+        for name in names:
+            kind = compute_type if isinstance(compute_type, ComputeType) else compute_type(name)
+            place = device if isinstance(device, torch.device) else device(name)
+            if kind is ComputeType.INT8 and place.type != "cpu":
+                raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {place}")
+            integers = _integers_of(layer, name, kind)
+            if integers is None:
+                parts = _parts(source, recipes[name])
+                state[name.rpartition(".")[2]] = _joined(parts, shapes[name], kind.dtype, place)
+            else:
+                matrices[name] = _joined_integers(source, recipes[name], shapes[name], integers)
+        layer.load_state_dict(state, strict=False, assign=True)
+        replace_by_int8(
+            network, {name: pair for name, pair in matrices.items() if _is_int8(layer, pair)}, torch.float32
+        )
+        replace_stored(network, {name: pair for name, pair in matrices.items() if not _is_int8(layer, pair)})
+    missing = next((name for name, tensor in network.state_dict().items() if tensor.is_meta), None)
+    if missing is not None:
+        raise CheckpointError(f"{source.where}: nothing says what {missing} is")
     pack_linears(network)
     network.eval().requires_grad_(False)
+    return_free_memory()
+
+
+def _parts(source: WeightSource, recipe: Recipe) -> Iterable[Tensor]:
+    """Tensors that follow one another in a parameter."""
+    if recipe.make is concatenated:
+        return (source.read(part) for part in recipe.names)
+    return [recipe.make([source.read(part).float() for part in recipe.names])]
+
+
+def _joined(parts: Iterable[Tensor], shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Rows of the first, rows of the second, ... in one tensor."""
+    joined = torch.empty(shape, dtype=dtype, device=device)
+    flat = joined.view(-1)
+    start = 0
+    for part in parts:
+        end = start + part.numel()
+        flat[start:end].copy_(part.reshape(-1))
+        start = end
+    return joined
+
+
+_Quantise = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def _quantize_int8(rows: Tensor) -> tuple[Tensor, Tensor]:
+    return quantize("", rows)
+
+
+def _integers_of(layer: nn.Module, name: str, kind: ComputeType) -> _Quantise | None:
+    """What makes integers and scales of a parameter's rows; None for what stays floating."""
+    is_matrix = isinstance(layer, nn.Linear | TokenEmbedding) and name.endswith(".weight")
+    if kind not in (ComputeType.INT8, ComputeType.INT4) or not (is_matrix or isinstance(layer, RoutedExperts)):
+        return None
+    # Rows of an embedding are looked up too: they stay int8.
+    if kind is ComputeType.INT4 and not isinstance(layer, TokenEmbedding):
+        return quantize_int4
+    return _quantize_int8
+
+
+def _joined_integers(
+    source: WeightSource, recipe: Recipe, shape: torch.Size, quantise: _Quantise
+) -> tuple[Tensor, Tensor]:
+    """Integers and scales of the rows of the first, of the second, ...; those that are stored stay as they are."""
+    pairs = []
+    for name in recipe.names if recipe.make is concatenated else ("",):
+        stored = source.read_integers(name) if name and quantise is _quantize_int8 else None
+        if stored is not None:
+            pairs.append((stored[0].flatten(1), stored[1].flatten(1)))
+            continue
+        part = source.read(name) if name else recipe.make([source.read(part).float() for part in recipe.names])
+        rows = part.reshape(-1, shape[-1])
+        # A few at a time: as float32, and as what the rounding makes of it, a large matrix takes many times its size.
+        pairs += [quantise(few.float()) for few in rows.split(max(1, VALUES_AT_ONCE // shape[-1]))]
+    integers, scales = (concatenated([pair[side] for pair in pairs]) for side in (0, 1))
+    return integers.view(*shape[:-1], -1), scales.view(*shape[:-1], -1)
+
+
+def _is_int8(layer: nn.Module, pair: tuple[Tensor, Tensor]) -> bool:
+    return pair[0].dtype is torch.int8 and not isinstance(layer, RoutedExperts)

@@ -6,15 +6,13 @@ a quarter of float32's size. Shapes: N rows, D input width, F output width, V vo
 
 from __future__ import annotations
 
-import functools
-import warnings
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fun_asr.kernels import Routing
+from fun_asr.kernels.products import int8_steps as _input_steps
+from fun_asr.kernels.products import multiply_int8, pack_int8
 
 SCALE_SUFFIX = ".scale"
 """Behind a stored int8 matrix's name: the name of its scales."""
@@ -73,7 +71,7 @@ class Int8Linear(nn.Module):
         if self.steps is None:
             self.weight = integers.float() * scale
         else:
-            self.packed = _pack(integers, scale)
+            self.packed = pack_int8(integers, scale)
             self.sums_F = integers.sum(dim=1, dtype=torch.int32) * scale.flatten()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,46 +83,11 @@ class Int8Linear(nn.Module):
         step = ((high - low) / (2 * self.steps)).clamp_min(torch.finfo(torch.float32).tiny)
         # Whole, so that 0 stays exact: most activations lie near it, and their equal errors would add up.
         shift = self.steps + (low / step).round()
-        products = _multiply(torch.addcdiv(-shift, x, step), self.packed, self.steps)
+        products = multiply_int8(torch.addcdiv(-shift, x, step), self.packed, self.steps)
         return torch.addcmul(self.bias, products, step, out=products).addcmul_(shift * step, self.sums_F)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
-
-
-def _pack(integers: Tensor, scale: Tensor) -> Any:
-    zeros = torch.zeros(len(integers), dtype=torch.int64)
-    with warnings.catch_warnings():
-        # torch announces, once a process, that it will drop these operators: nothing the user could act upon.
-        warnings.simplefilter("ignore")
-        weight = torch._make_per_channel_quantized_tensor(integers, scale.flatten().double(), zeros, 0)
-        return torch.ops.quantized.linear_prepack(weight, None)
-
-
-def _multiply(x: Tensor, packed: Any, steps: int) -> Tensor:
-    """Products of rows in [-`steps`, `steps`], rounded to integers, and packed weights."""
-    y: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(x, 1.0, steps, packed)
-    return y
-
-
-@functools.cache
-def _input_steps() -> int | None:
-    """The largest integer that inputs are rounded to, 127 or 63; None when int8 products do not work here at all.
-
-    Without VNNI, x86 adds pairs of 8-bit products in 16 bits, which saturates unless inputs have 7 bits. Trying it on
-    the largest products there are tells more surely than a list of processors.
-    """
-    integers = torch.full((16, 64), 127, dtype=torch.int8)
-    integers[1::2] = -127
-    scale = torch.full((16, 1), 1 / 127)
-    x = torch.ones(4, 64)
-    x[:, ::8] = -1.0
-    expected = F.linear(x, integers.float() * scale)
-    try:
-        packed = _pack(integers, scale)
-        return next((n for n in (127, 63) if torch.allclose(_multiply(x * n, packed, n), expected * n)), None)
-    except (RuntimeError, AttributeError):
-        return None
 
 
 class Int8Embedding(nn.Module):

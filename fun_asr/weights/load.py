@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fun_asr.errors import CheckpointError
+from fun_asr.kernels.products import DenseProduct, Int4Product, Int8Product, PackedProduct, Product, int8_steps
 from fun_asr.layers.decoder import TokenEmbedding
 from fun_asr.layers.moe import RoutedExperts
 from fun_asr.transcript import ModelInfo
 from fun_asr.weights.int8 import Int8Embedding, Int8Experts, Int8Linear
 from fun_asr.weights.packed import PackedLinear
+from fun_asr.weights.weight_only import ProductExperts, ProductLinear
 
 __all__ = ["assign", "describe_network", "only_shapes", "replace_by_int8"]
 
@@ -93,6 +95,11 @@ def describe_network(network: nn.Module, family: str) -> ModelInfo:
         elif isinstance(module, PackedLinear):
             found.setdefault(part, set()).add("bfloat16")
             kernels["bfloat16"] = "oneDNN, packed"
+        elif isinstance(module, ProductLinear | ProductExperts):
+            product = module.product if isinstance(module, ProductLinear) else module.first[0]
+            kind, kernel = _multiplied(product)
+            found.setdefault(part, set()).add(kind)
+            kernels.setdefault(kind, kernel)
         elif isinstance(module, nn.Linear) and ".router." not in name:
             dtype = str(module.weight.dtype).removeprefix("torch.")
             found.setdefault(part, set()).add(dtype)
@@ -104,3 +111,18 @@ def describe_network(network: nn.Module, family: str) -> ModelInfo:
         arithmetic={part: ", ".join(sorted(kinds)) for part, kinds in found.items()},
         kernels=kernels,
     )
+
+
+def _multiplied(product: Product) -> tuple[str, str]:
+    """In which arithmetic a matrix is multiplied, and by what."""
+    if isinstance(product, Int4Product):
+        return "int4", "torch, rows in bfloat16"
+    if isinstance(product, Int8Product):
+        return "int8", f"oneDNN, inputs to two digits of {int8_steps()}"
+    kind = str(product.dtype if isinstance(product, PackedProduct) else _dense_dtype(product)).removeprefix("torch.")
+    return kind, "oneDNN, packed" if isinstance(product, PackedProduct) else "torch, not packed"
+
+
+def _dense_dtype(product: Product) -> torch.dtype:
+    assert isinstance(product, DenseProduct)
+    return product.weight_FD.dtype

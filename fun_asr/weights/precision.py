@@ -16,10 +16,12 @@ class ComputeType(StrEnum):
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
     INT8 = "int8"
+    INT4 = "int4"
+    """Of language models, on the CPU; all else is int8 then."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters that are no int8 matrices."""
+        """Of the parameters that are no matrices of integers."""
         return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.value, torch.float32)
 
 
@@ -48,6 +50,8 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if "," in name:
+        raise ConfigError(f"device {name!r}: only models with a large language model lie on several devices; name one")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -58,11 +62,28 @@ def resolve_device(name: str) -> torch.device:
         raise ConfigError(f"device {name!r} is unknown or not available here; use auto, cpu or cuda") from None
 
 
-def resolve_compute_type(name: str, device: torch.device) -> ComputeType:
-    """The arithmetic of a name; "auto" is int8 on a CPU without AMX, else bfloat16 where the device multiplies it.
+def resolve_devices(name: str) -> list[torch.device]:
+    """The devices of names with commas between, such as "cuda:0,cuda:1", for a network that lies on several.
 
     Raises:
-        ConfigError: when the name is unknown, or the device does not have it.
+        ConfigError: when there is no such device, one is named twice, or they are of several kinds.
+    """
+    devices = [resolve_device(part.strip()) for part in name.split(",")]
+    if len({device.type for device in devices}) > 1 or len(set(devices)) < len(devices):
+        raise ConfigError(f"devices {name!r} must be different ones of one kind, such as cuda:0,cuda:1")
+    return devices
+
+
+def resolve_compute_type(name: str, device: torch.device, *, int4: bool = False) -> ComputeType:
+    """The arithmetic of a name; "auto" is int8 on a CPU without AMX, else bfloat16 where the device multiplies it.
+
+    Arguments:
+        name: a user's.
+        device: where the network computes.
+        int4: whether the model has a language model, whose matrices can have 4 bits.
+
+    Raises:
+        ConfigError: when the name is unknown, or the device or the model does not have it.
     """
     if name == "auto":
         if device.type == "cpu" and not _has_amx():
@@ -73,6 +94,10 @@ def resolve_compute_type(name: str, device: torch.device) -> ComputeType:
     except ValueError:
         choices = ", ".join(kind.value for kind in ComputeType)
         raise ConfigError(f"compute type {name!r} is unknown; use auto, {choices}") from None
+    if kind is ComputeType.INT4 and not int4:
+        raise ConfigError("compute type int4 is for models with a language model; use int8")
+    if kind is ComputeType.INT4 and device.type != "cpu":
+        raise ConfigError(f"compute type int4 runs on the CPU only; use bfloat16 or float16 on {device}")
     if kind is ComputeType.FLOAT16 and device.type == "cpu":
         raise ConfigError("compute type float16 runs on a GPU only; use bfloat16 or float32 on the CPU")
     return kind

@@ -7,6 +7,7 @@ in a file is executed.
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -18,11 +19,13 @@ from torch import Tensor
 
 from fun_asr.errors import CheckpointError
 from fun_asr.weights.ctranslate2 import SCALE_SUFFIX, float_tensor, integers_and_scale, read_variables
+from fun_asr.weights.int8 import SCALE_SUFFIX as INT8_SCALE_SUFFIX
 
 __all__ = ["WeightSource", "open_ctranslate2", "open_safetensors", "open_torch", "read_json"]
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
+LONGEST_NAME = 255  # bytes: of file systems
 LARGEST_JSON = 64 * 2**20  # bytes: of the files about a model, none of the published ones has more than a few
 
 
@@ -71,8 +74,9 @@ def open_safetensors(directory: Path) -> WeightSource:
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise CheckpointError(f"{index}: has no weight_map from tensors to files")
     for name in sorted(set(places.values())):
-        if name in ("", ".", "..") or PurePosixPath(name).name != name or PureWindowsPath(name).name != name:
-            raise CheckpointError(f"{index}: names the file {name!r}, which is not in this folder")
+        elsewhere = PurePosixPath(name).name != name or PureWindowsPath(name).name != name
+        if name in ("", ".", "..") or elsewhere or len(name.encode("utf-8", "replace")) > LONGEST_NAME:
+            raise CheckpointError(f"{index}: names the file {reprlib.repr(name)}, which is not in this folder")
         if not (directory / name).is_file():
             raise CheckpointError(f"{index}: names the file {name}, which is missing; download it again")
     source = _safetensors({tensor: directory / name for tensor, name in places.items()}, directory)
@@ -96,15 +100,32 @@ def _safetensors(places: Mapping[str | None, Path], where: Path) -> WeightSource
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: damaged or incomplete ({error}); download it again") from None
 
-    def read(name: str) -> Tensor:
+    scaled = {name for name in shapes if name + INT8_SCALE_SUFFIX in shapes}
+    for name in scaled:
+        shape, scales = shapes[name], shapes.pop(name + INT8_SCALE_SUFFIX)
+        if scales != (*shape[:1], *(1 for _ in shape[1:])):
+            raise CheckpointError(f"{shards[name][0]}: {name} has scales of the shape {list(scales)}")
+
+    def tensor_of(name: str) -> Tensor:
         path, shard = shards[name]
         try:
-            tensor: Tensor = shard.get_tensor(name)
+            return shard.get_tensor(name)  # type: ignore[no-any-return]
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: damaged ({error})") from None
-        return _checked_float(tensor, name, path)
 
-    return WeightSource(where, shapes, read)
+    def read(name: str) -> Tensor:
+        if name in scaled:
+            integers, scale = read_scaled(name)
+            return integers.float() * scale
+        return _checked_float(tensor_of(name), name, shards[name][0])
+
+    def read_scaled(name: str) -> tuple[Tensor, Tensor]:
+        integers, scale = tensor_of(name), tensor_of(name + INT8_SCALE_SUFFIX)
+        if integers.dtype is not torch.int8:
+            raise CheckpointError(f"{shards[name][0]}: {name} has scales and is not int8")
+        return integers, _checked_float(scale, name + INT8_SCALE_SUFFIX, shards[name][0]).float()
+
+    return WeightSource(where, shapes, read, lambda name: read_scaled(name) if name in scaled else None)
 
 
 def open_torch(path: Path, key: str) -> tuple[WeightSource, dict[str, Any]]:

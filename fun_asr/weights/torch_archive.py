@@ -25,6 +25,7 @@ from fun_asr.weights.sources import WeightSource
 
 __all__ = ["open_torch_archive"]
 
+AT_ONCE = 2**24  # bytes
 LARGEST_PICKLE = 16 * 2**20  # bytes: of names, shapes and places alone
 _DTYPES = {
     "DoubleStorage": torch.float64,
@@ -38,6 +39,8 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Under what training frameworks put the tensors beside what else they save."""
 _PICKLE_ERRORS = (
     pickle.UnpicklingError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, MemoryError,
     RecursionError, OverflowError, ArithmeticError, NotImplementedError, AssertionError,
@@ -129,7 +132,7 @@ class _Reader(pickle.Unpickler):
 def open_torch_archive(
     file: IO[bytes], where: Path, rename: Callable[[str], str | None] = lambda name: name
 ) -> WeightSource:
-    """The tensors of a state dict.
+    """The tensors of a state dict, which may lie inside a checkpoint.
 
     Arguments:
         file: what `torch.save` wrote, seekable; stays open as long as the tensors are read.
@@ -170,9 +173,12 @@ def _listed(data: bytes, where: Path) -> dict[Any, Any]:
         found = _Reader(io.BytesIO(data)).load()
     except _PICKLE_ERRORS as error:
         raise CheckpointError(f"{where}: its pickle is not accepted ({_reason(error)})") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{where}: holds no names of tensors")
-    return found
+    while isinstance(found, dict):
+        inner = next((found[key] for key in _WRAPPERS if isinstance(found.get(key), dict)), None)
+        if inner is None or inner is found:
+            return found
+        found = inner
+    raise CheckpointError(f"{where}: holds no names of tensors")
 
 
 def _read(archive: zipfile.ZipFile, prefix: str, place: _Place, what: str) -> Tensor:
@@ -184,10 +190,15 @@ def _read(archive: zipfile.ZipFile, prefix: str, place: _Place, what: str) -> Te
             raise ValueError(f"{info.file_size} bytes of {place.storage.numel * dtype.itemsize}")
         with archive.open(info) as record:
             record.seek(place.offset * dtype.itemsize)
-            data = bytearray(record.read(wanted))
+            data = bytearray(wanted)
+            read = 0
+            # In parts: the largest tensors would otherwise be held twice.
+            while read < wanted and (part := record.read(min(AT_ONCE, wanted - read))):
+                data[read : read + len(part)] = part
+                read += len(part)
     except _FILE_ERRORS as error:
         raise CheckpointError(f"{what} is damaged ({_reason(error)})") from None
-    if len(data) < wanted:
+    if read < wanted:
         raise CheckpointError(f"{what} is cut off; download it again")
     if not dtype.is_floating_point:
         raise CheckpointError(f"{what} is {str(dtype).removeprefix('torch.')}, not floating point")

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from fun_asr.audio.names import as_field, stem
 from fun_asr.inputs.info import RecordingInfo
 from fun_asr.transcript import Segment, Transcript
+from fun_asr.transcript.words import cue_words
 from fun_asr.writers.base import Writer
-from fun_asr.writers.word_times import cue_words
 
 __all__ = ["CTMWriter", "STMWriter", "TextGridWriter"]
 

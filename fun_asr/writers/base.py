@@ -17,7 +17,7 @@ __all__ = [
     "TSVWriter",
     "TextWriter",
     "Writer",
-    "json_line",
+    "encoded",
     "milliseconds",
 ]
 
@@ -40,13 +40,17 @@ class Writer(ABC):
         """What the content depends on beside the transcript, for JSON; without what is not set."""
         return {}
 
+    def line(self, transcript: Transcript) -> str | None:
+        """The content as one line, where several recordings' follow each other; None where it has no such form."""
+        return None
+
     @abstractmethod
     def render(self, transcript: Transcript, info: RecordingInfo) -> str:
         """The whole file, its last line ended."""
 
     def encode(self, transcript: Transcript, info: RecordingInfo | None = None) -> bytes:
         """The whole file in UTF-8."""
-        return self.render(transcript, info or RecordingInfo()).encode("utf-8", _ESCAPED)
+        return encoded(self.render(transcript, info or RecordingInfo()))
 
     def write(self, transcript: Transcript, path: Path, info: RecordingInfo | None = None) -> None:
         """Write the file; a reader finds either nothing (or what was there before) or all of it.
@@ -72,8 +76,16 @@ class JSONWriter(Writer):
 
     extension = ".json"
 
+    def content(self, transcript: Transcript) -> dict[str, Any]:
+        """What is written, for JSON."""
+        return transcript.to_dict()
+
+    def line(self, transcript: Transcript) -> str:
+        """As `Writer.line`."""
+        return json.dumps(self.content(transcript), ensure_ascii=False) + "\n"
+
     def render(self, transcript: Transcript, info: RecordingInfo) -> str:
-        return json.dumps(transcript.to_dict(), ensure_ascii=False, indent=2) + "\n"
+        return json.dumps(self.content(transcript), ensure_ascii=False, indent=2) + "\n"
 
 
 class JSONLWriter(Writer):
@@ -120,6 +132,6 @@ def milliseconds(seconds: float) -> int:
     return round(1000 * seconds)
 
 
-def json_line(transcript: Transcript) -> bytes:
-    """`Transcript.to_dict` as one line of JSON Lines, UTF-8, its end included."""
-    return (json.dumps(transcript.to_dict(), ensure_ascii=False) + "\n").encode("utf-8", _ESCAPED)
+def encoded(text: str) -> bytes:
+    """A text of a file in UTF-8."""
+    return text.encode("utf-8", _ESCAPED)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from fun_asr.errors import ConfigError
 from fun_asr.writers.annotations import CTMWriter, STMWriter, TextGridWriter
 from fun_asr.writers.base import JSONLWriter, JSONWriter, TextWriter, TSVWriter, Writer
 from fun_asr.writers.subtitles import SRTWriter, SubtitleOptions, VTTWriter
+from fun_asr.writers.whisper import WhisperJSONWriter
 
 __all__ = ["OUTPUT_FORMATS", "SUBTITLES", "make_writers", "parse_formats"]
 
@@ -33,16 +35,19 @@ def parse_formats(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def make_writers(formats: Iterable[str], subtitles: SubtitleOptions) -> dict[str, Writer]:
+def make_writers(
+    formats: Iterable[str], subtitles: SubtitleOptions, json_style: Literal["fun-asr", "whisper"] = "fun-asr"
+) -> dict[str, Writer]:
     """Writers by name, in the order asked for.
 
     Arguments:
         formats: of `OUTPUT_FORMATS`.
         subtitles: how srt and vtt are cut.
+        json_style: whose keys json has.
     """
     writers: dict[str, Writer] = {
         "txt": TextWriter(),
-        "json": JSONWriter(),
+        "json": WhisperJSONWriter() if json_style == "whisper" else JSONWriter(),
         "jsonl": JSONLWriter(),
         "srt": SRTWriter(subtitles),
         "vtt": VTTWriter(subtitles),

@@ -100,6 +100,15 @@ def test_a_worker_that_dies_is_replaced(make: Callable[..., MakeTranscriber]) ->
     ]
 
 
+def test_a_recording_that_takes_too_long_ends_its_work_and_no_other(make: Callable[..., MakeTranscriber]) -> None:
+    start = time.monotonic()
+    found = events(ProcessEngine(make(), 2, timeout=1.5), "a hang b", "c sleep sleep sleep sleep", "d")
+    assert time.monotonic() - start < 60
+    assert {(0, "a"), (1, "c"), (1, "sleep"), (2, "d")} == set(named(found))
+    ends = {event.work: event.error for event in found if isinstance(event, WorkEnded)}
+    assert ends == {0: "took longer than 1.5 s (--timeout)", 1: None, 2: None}
+
+
 def test_a_model_that_does_not_load_ends_the_run(make: Callable[..., MakeTranscriber]) -> None:
     with pytest.raises(CheckpointError, match="/no/model: no model directory"):
         events(ProcessEngine(make("raise"), 1), "a")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fun_asr.audio.excerpt import Excerpt
 from fun_asr.batch import runner, shards
 from fun_asr.batch.engine import InProcessEngine, Result
 from fun_asr.batch.journal import JOURNAL_FILE, Journal
@@ -272,6 +273,31 @@ def test_a_full_disk_is_named_once_and_made_good_later(folder: Path, monkeypatch
     monkeypatch.setattr(shards, "MOST_FILES", 3)
     run(folder)
     assert outputs(folder.parent / "out") == outputs(folder.parent / "whole")
+
+
+def test_a_disk_that_is_full_at_the_last_recording_is_not_finished(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = runner.write_atomically
+
+    def full(path: Path, content: bytes, temporary_name: str | None = None, *, sync: bool = False) -> None:
+        if path.name == "7.txt":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(path, content, temporary_name, sync=sync)
+
+    monkeypatch.setattr(runner, "write_atomically", full)
+    summary = run(folder).summary
+    assert (summary.left, summary.status) == (0, "stopped")
+
+
+def test_parts_of_a_recording_stay_in_one_shard(folder: Path) -> None:
+    parts = [Recording(str(folder / "1.wav"), excerpt=Excerpt(str(folder / "1.wav"), n, 1)) for n in range(7)]
+    with Journal(folder.parent / "j") as journal:
+        recordings = [Recording(str(folder / "0.wav")), *parts, Recording(str(folder / "2.wav"))]
+        tasks, _ = describe(recordings, str(folder), "c", None, journal)
+        planned = shards.plan(tasks, journal, ())
+    names = [[task.name for task in shard.tasks] for shard in planned]
+    assert names == [["0", "1", *(f"1@{n}" for n in range(1, 7))], ["2"]]
 
 
 def test_what_breaks_a_worker_is_found_and_the_rest_is_done(folder: Path) -> None:

@@ -50,7 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     yield call
     torch.set_num_threads(threads)
     sys.path[:] = path
-    for name in {"espeak", "evidence", "joined"} & (set(sys.modules) - modules):
+    for name in {"espeak", "evidence", "joined", "shapes", "workers"} & (set(sys.modules) - modules):
         del sys.modules[name]
 
 
@@ -108,6 +108,18 @@ def test_benchmark(run: Run, manifest: Path, tmp_path: Path) -> None:
     assert all(score["wer"] <= 30 for score in json.loads(found.read_text()))
 
 
+def test_benchmark_models(run: Run, manifest: Path) -> None:
+    rows = run("benchmark-models", manifest, "--models", "parakeet-test", "--threads", 1, "--rounds", 1)
+    table = {row[1]: row[2:] for row in rows[-7:]}
+    assert list(table)[-3:] == ["ours, float32", "ours, bfloat16", "ours, int8"]
+    assert sum(name.startswith("transformers") for name in table) == 4
+    assert all(float(cell) > 0 for cells in table.values() for cell in cells)
+
+
+def test_benchmark_models_refuses_a_size_that_it_does_not_know(run: Run, manifest: Path) -> None:
+    run("benchmark-models", manifest, "--models", "parakeet-9b", status=2)
+
+
 def test_benchmark_languages(run: Run, manifest: Path) -> None:
     rows = run("benchmark-languages", manifest, BUNDLED_MODEL, f"{BUNDLED_MODEL}:padded", "--detect", "--threads", 1)
     table = {row[0]: row[1:] for row in rows}
@@ -124,6 +136,23 @@ def test_bench_hotwords(run: Run, manifest: Path, noise: Path, tmp_path: Path) -
     assert [row[0] for row in rows[2:4]] == ["none, for the list of 4", "4, bonus 3.5"]
     assert rows[3][1] == "3 / 3"
     assert rows[-1] == ["Noise and silence with the list: 0 words."]
+
+
+def test_bench_subtitles(run: Run, manifest: Path, tmp_path: Path) -> None:
+    cues = (
+        ("00:00:01,000 --> 00:00:03,000", "A sentence."),
+        ("00:00:03,500 --> 00:00:12,500", "none of twenty letters"),
+    )
+    srt = "".join(f"{number}\n{times}\n{text}\n\n" for number, (times, text) in enumerate(cues, start=1))
+    # Called with -c, its program, the model, threads, recording, language and the file to write.
+    peer = program(tmp_path / "peer", f"import sys\nopen(sys.argv[7], 'w').write({srt!r})\n")
+    options = ["--peer_python", peer, "--peer_model", tmp_path, "--minutes", 0.1, "--threads", 1]
+    rows = run("bench-subtitles", f"en={manifest}", *options)
+    ours, theirs = rows[2], rows[3]
+    assert (ours[0], theirs[0]) == ("en, Fun-ASR", "en, faster-whisper")
+    assert int(ours[1]) >= 2 and float(ours[6]) <= 7.0
+    assert ours[3:6] == ["100", "100", "0"]
+    assert (theirs[1], theirs[6], theirs[7], theirs[10]) == ("2", "9.00", "0", "22 x 1")
 
 
 def test_bench_guard(run: Run, manifest: Path, noise: Path) -> None:

@@ -191,7 +191,7 @@ def test_wrong_usage_is_status_2(run, tree: Path, tmp_path: Path, options: list[
 
 def test_what_makes_any_recording_fail_is_one_line(run, tree: Path, tmp_path: Path) -> None:
     result = run(tree, "-o", tmp_path / "out", "-l", "fr")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr == "fun-asr: error: the model does not know the language 'fr'\n"
     (tmp_path / "file").touch()
     result = run(tree, "-o", tmp_path / "file" / "out")

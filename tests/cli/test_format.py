@@ -33,7 +33,7 @@ def test_text_in_another_encoding_is_one_line_of_error() -> None:
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     result = run("format", "--model", tmp_path / "none", stdin=b"yes\n")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert str(tmp_path / "none") in result.stderr
 
 
@@ -63,7 +63,7 @@ def test_a_trained_model_formats(config: Path) -> None:
 def test_an_unknown_key_is_one_line_of_error(config: Path) -> None:
     config.write_text(config.read_text() + "speed: 3\n")
     result = run("train-punctuation", config)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "unknown key 'speed'" in result.stderr
 
 

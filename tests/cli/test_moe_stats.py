@@ -100,7 +100,7 @@ def test_a_text_token_counts_once(run, files, monkeypatch: pytest.MonkeyPatch) -
         read += sum(len(hypothesis.tokens) - (not hypothesis.complete) for hypothesis in found)
         return found
 
-    monkeypatch.setattr("fun_asr.recogniser.generate", counting)
+    monkeypatch.setattr("fun_asr.models.fun_asr.recogniser.generate", counting)
     (group,) = groups(run(*files, "--json", "-l", "en")).values()
     assert group["tokens"] == read > 0
 
@@ -233,6 +233,6 @@ def test_no_path_is_wrong_usage(run) -> None:
 
 def test_a_missing_model_is_one_line(files) -> None:
     result = CliRunner().invoke(main, ["moe-stats", "-m", "/no/such/model", str(files[0])])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("fun-asr: error: /no/such/model: no model directory")
     assert result.stderr.count("\n") == 1

@@ -60,7 +60,7 @@ def test_json_is_one_object_a_line(run, two) -> None:
     assert [entry["path"] for entry in objects] == sorted(map(str, two))
     assert [entry["duration"] for entry in objects] == [2.0, 1.0]
     keys = {"path", "duration", "language", "language_probability", "text", "spoken", "word_times", "cut", "segments"}
-    assert objects[0].keys() == keys | {"incomplete", "lost", "warnings", "model"}
+    assert objects[0].keys() == keys | {"incomplete", "lost", "warnings", "model", "chunks"}
     assert objects[0]["model"]["arithmetic"]["encoder"] in {"float32", "bfloat16", "int8"}
     assert objects[0]["language"] in {"en", "de", "zh"}
     assert objects[0]["segments"][0].keys() >= {"start", "end", "text"}
@@ -172,7 +172,7 @@ def test_ways_to_decode(run, two, options: list[str]) -> None:
 
 def test_a_missing_model_is_one_line(two) -> None:
     result = CliRunner().invoke(main, ["transcribe", "-m", "/no/such/model", str(two[0])])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith("fun-asr: error: /no/such/model: no model directory")
     assert result.stderr.count("\n") == 1
 

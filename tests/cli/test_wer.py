@@ -201,7 +201,7 @@ def test_many_problems_are_cut_short(pair: list[str], write: Write) -> None:
         (["-h", "{tmp}"], "Missing option '-r'"),
         (["-r", "{tmp}", "-h", "{tmp}", "-h", "{tmp}"], "1 --ref need as many --hyp, not 2"),
         (["-r", "{tmp}", "-h", "{tmp}", "-c", "--words"], "exclude each other"),
-        (["-r", "{tmp}", "-h", "{tmp}"], "is a folder without .txt files"),
+        (["-r", "{tmp}", "-h", "{tmp}"], "is a folder without .txt, .srt or .vtt files or transcripts in .json"),
     ],
 )
 def test_wrong_usage_is_status_2(arguments: list[str], message: str, tmp_path: Path) -> None:

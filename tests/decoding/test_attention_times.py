@@ -77,3 +77,11 @@ def test_pauses_belong_to_no_word() -> None:
 def test_words_without_pauses_meet() -> None:
     samples = (0.3 * np.sin(np.arange(16_000) * 0.3)).astype(np.float32)
     assert without_pauses([0, 5000, 16_000], samples) == [(0, 5000), (5000, 16_000)]
+
+
+def test_the_first_word_starts_behind_the_silence_that_its_edge_lies_before() -> None:
+    rate = 16_000
+    tone = (0.3 * np.sin(np.arange(2 * rate) * 0.3)).astype(np.float32)
+    samples = np.concatenate([np.zeros(2 * rate, np.float32), tone])
+    (first, *_) = without_pauses([3_000, 2 * rate + 8_000, 4 * rate], samples)
+    assert abs(first[0] - 2 * rate) <= 480

@@ -23,6 +23,7 @@ def test_rows_with_and_without_labels(tmp_path: Path) -> None:
                 "en",
                 "17",
                 {"duration": 2.0, "language": "en", "speaker": 17, "offset": 0.0},
+                duration=2.0,
             ),
             ManifestRow("/b/2.wav", None, None, {"language": None, "speaker": ""}),
             ManifestRow(str(tmp_path / "3.wav"), None, "two lines \\ud800", {"speaker": "two\nlines \ud800"}),
@@ -39,7 +40,10 @@ def test_rows_with_and_without_labels(tmp_path: Path) -> None:
         (b'["1.wav"]', 'needs a JSON object with "audio_filepath"'),
         (b'{"text": "one"}', 'needs a JSON object with "audio_filepath"'),
         (b'{"audio_filepath": 1}', 'needs a JSON object with "audio_filepath"'),
-        (b'{"audio_filepath": "1.wav", "offset": 2.5}', "cut it into a file of its own"),
+        (b'{"audio_filepath": "1.wav", "offset": -2.5}', "offset must be seconds from 0 on, got -2.5"),
+        (b'{"audio_filepath": "1.wav", "duration": "long"}', "duration must be a number of seconds, got 'long'"),
+        (b'{"audio_filepath": "1.wav", "duration": -1}', "duration must be more than 0 seconds, got -1"),
+        (b'{"audio_filepath": "1.wav", "duration": NaN}', "duration must be more than 0 seconds, got nan"),
     ],
 )
 def test_a_bad_line_is_named_and_the_others_stay(tmp_path: Path, line: bytes, message: str) -> None:

@@ -41,7 +41,7 @@ def test_wav_scp_gives_names_and_refuses_commands(tmp_path: Path) -> None:
     sources = find(scp)
     assert [(r.path, r.info.name) for r in sources.recordings] == [("/x/a b.wav", "utt1")]
     assert [str(error) for error in sources.failures] == [
-        f"{scp}:2: is a command; only files are read, so run it first",
+        f"{scp}:2: utt2 is a command (sox in.wav -t wav - |); only files are read, so run it first",
         f"{scp}:4: needs an utterance id and a path",
     ]
 

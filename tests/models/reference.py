@@ -43,10 +43,11 @@ def train_pieces(directory: Path, pieces: int) -> Path:
 def randomise(model: nn.Module, seed: int, amount: float = 0.1) -> None:
     """Make every parameter and statistic count: as made, norms and biases are ones and zeros."""
     torch.manual_seed(seed)
+    stored = model.state_dict(keep_vars=True)
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         if "running_var" in name:
             tensor.add_(torch.rand_like(tensor))
-        elif tensor.dtype.is_floating_point and "inv_freq" not in name:
+        elif tensor.dtype.is_floating_point and name in stored:  # what is not stored, such as positions, is no weight
             tensor.add_(amount * torch.randn_like(tensor))
 
 

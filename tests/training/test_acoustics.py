@@ -118,6 +118,7 @@ def test_folders_that_hold_nothing_are_refused(key: str, tmp_path: Path, tiny_mo
         (tmp_path / "train.yaml").write_text("\n".join([*lines, "augment: {room_probability: 0.5}"]))
         return load_yaml(TrainConfig, tmp_path / "train.yaml")
 
+    soundfile.write(tmp_path / "speech.wav", noise(1), 16_000)
     (tmp_path / "train.jsonl").write_text('{"audio_filepath": "speech.wav", "duration": 1, "text": "one"}')
     with pytest.raises(ConfigError, match=r"sounds: no such folder"):
         Trainer(config(), tmp_path)

@@ -7,17 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
-import yaml
 
 from fun_asr.audio.features import log_mel
-from fun_asr.configuration import load_yaml
 from fun_asr.decoding.generate import GenerateOptions, generate
 from fun_asr.decoding.guard import cut_loops
 from fun_asr.errors import CheckpointError, ManifestError
 from fun_asr.models.fun_asr.load import load_config
-from fun_asr.training.config import TrainConfig
 from fun_asr.training.data import IGNORED, Batch, Utterance, load_wave, plan_epoch, read_manifest
 from fun_asr.training.losses import frames_loss, joint_loss, tokens_loss
 from fun_asr.training.teacher import INDEX_FILE, Teacher, TeachingCache, place, windows
@@ -25,25 +21,14 @@ from fun_asr.training.teaching import load_teaching
 from fun_asr.training.trainer import Trainer
 from fun_asr.weights.directory import load_stored, save_model
 from fun_asr.weights.precision import ComputeType
+from tests.training.runs import WORDS, make_corpus, trainer_of, whole_and_resumed, write_config
 
-WORDS = ["one two", "three", "four five six", "seven", "eight nine", "ten"]
 LANGUAGES = ["en", "de", "en", "zh", "de", "en"]
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """Six tone "utterances" in three languages with a manifest."""
-    rng = np.random.default_rng(0)
-    lines = []
-    for i, (text, language) in enumerate(zip(WORDS, LANGUAGES, strict=True)):
-        seconds = 0.61 + 0.2 * i
-        time = np.arange(int(seconds * 16_000)) / 16_000
-        wave = 0.2 * np.sin(2 * np.pi * (200 + 150 * i) * time) + 0.01 * rng.normal(size=len(time))
-        soundfile.write(tmp_path / f"{i}.wav", wave.astype(np.float32), 16_000)
-        row = {"audio_filepath": f"{i}.wav", "duration": seconds, "text": text, "written": text, "language": language}
-        lines.append(row)
-    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    return tmp_path
+    return make_corpus(tmp_path, LANGUAGES, shortest=0.61, mirrored=False)
 
 
 def teach(model: Path, utterances: list[Utterance], folder: Path, *, padded: bool = False, **options: bool) -> Path:
@@ -53,27 +38,6 @@ def teach(model: Path, utterances: list[Utterance], folder: Path, *, padded: boo
     answers = teacher.teach(utterances, **options)
     cache.add((u, *answer) for u, answer in zip(utterances, answers, strict=True) if answer is not None)
     return cache.index
-
-
-def write_config(folder: Path, model: Path, manifest: Path, **changes: object) -> Path:
-    targets = changes.pop("targets", "both")
-    values = {
-        "init": str(model),
-        "output_dir": "run",
-        "train": [{"manifest": str(manifest), "targets": targets}],
-        "steps": 6,
-        "batch_seconds": 3.0,
-        "average": 2,
-        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 2},
-        **changes,
-    }
-    path = folder / f"{values['output_dir']}.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
-def trainer_of(path: Path) -> Trainer:
-    return Trainer(load_yaml(TrainConfig, path), path.parent)
 
 
 def batch_of(trainer: Trainer, utterances: list[Utterance]) -> Batch:
@@ -294,23 +258,8 @@ def test_resumed_distillation_equals_an_uninterrupted_one(
 ) -> None:
     index = teach(other_model_dir, read_manifest(corpus / "train.jsonl"), corpus / "cache")
     changes = {"checkpoint_minutes": 0.0, "steps": 8, "augment": {"room_probability": 0.5}}
-    whole = trainer_of(write_config(corpus, tiny_model_dir, index, output_dir="whole", **changes)).run()
-
-    class KilledError(Exception):
-        pass
-
-    path = write_config(corpus, tiny_model_dir, index, output_dir="cut", **changes)
-    original = Trainer.save_checkpoint
-
-    def killed_at_5(self: Trainer) -> None:
-        if self.step == 5:
-            raise KilledError
-        original(self)
-
-    monkeypatch.setattr(Trainer, "save_checkpoint", killed_at_5)
-    with pytest.raises(KilledError):
-        trainer_of(path).run()
-    monkeypatch.setattr(Trainer, "save_checkpoint", original)
-    resumed = trainer_of(path).run()
+    whole, resumed = whole_and_resumed(
+        lambda name: write_config(corpus, tiny_model_dir, index, output_dir=name, **changes), monkeypatch, at=5
+    )
     expected, got = load_stored(whole), load_stored(resumed)
     assert all(torch.equal(expected[name], got[name]) for name in expected)

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -10,57 +9,25 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from fun_asr.configuration import load_yaml
 from fun_asr.errors import CheckpointError, ConfigError, ManifestError
 from fun_asr.models.fun_asr.load import load_config
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
-from fun_asr.training import trainer
 from fun_asr.training.augment import AugmentConfig, augment_wave, spec_augment
 from fun_asr.training.config import TrainConfig
 from fun_asr.training.data import IGNORED, Collator, Utterance, load_wave, plan_epoch, read_manifest
 from fun_asr.training.losses import joint_loss
+from fun_asr.training.trainees import bundled
 from fun_asr.training.trainer import Trainer
 from fun_asr.weights.directory import load_stored
-
-WORDS = ["one two", "three", "four five six", "seven", "eight nine", "ten"]
+from tests.training.runs import WORDS, make_corpus, train, trainer_of, whole_and_resumed, write_config
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
-    """Six tone "utterances" with a manifest."""
-    rng = np.random.default_rng(0)
-    lines = []
-    for i, text in enumerate(WORDS):
-        seconds = 0.6 + 0.2 * i
-        time = np.arange(int(seconds * 16_000)) / 16_000
-        wave = 0.2 * np.sin(2 * np.pi * (200 + 150 * i) * time) + 0.01 * rng.normal(size=len(time))
-        soundfile.write(tmp_path / f"{i}.wav", wave.astype(np.float32), 16_000)
-        lines.append({"audio_filepath": f"{i}.wav", "duration": seconds, "text": text, "written": text[::-1]})
-    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
-    return tmp_path
-
-
-def write_config(folder: Path, model: Path, **changes: object) -> Path:
-    values = {
-        "init": str(model),
-        "output_dir": "run",
-        "train": [{"manifest": "train.jsonl"}],
-        "steps": 6,
-        "batch_seconds": 3.0,
-        "average": 2,
-        "optimizer": {"learning_rate": 1e-3, "warmup_steps": 2},
-        **changes,
-    }
-    path = folder / f"{values['output_dir']}.yaml"
-    path.write_text(yaml.safe_dump(values))
-    return path
-
-
-def train(path: Path) -> Path:
-    return Trainer(load_yaml(TrainConfig, path), path.parent).run()
+    return make_corpus(tmp_path)
 
 
 def test_manifest_lines(corpus: Path) -> None:
@@ -73,6 +40,29 @@ def test_manifest_lines(corpus: Path) -> None:
         read_manifest(corpus / "bad.jsonl")
     with pytest.raises(ManifestError, match=r"none\.jsonl"):
         read_manifest(corpus / "none.jsonl")
+
+
+def test_a_data_directory_of_kaldis_gives_utterances_that_are_cut_out(corpus: Path) -> None:
+    recording = np.concatenate([load_wave(row) for row in read_manifest(corpus / "train.jsonl")[:2]])
+    soundfile.write(corpus / "long.wav", recording, 16_000, subtype="FLOAT")
+    middle = len(load_wave(read_manifest(corpus / "train.jsonl")[0])) / 16_000
+    (corpus / "wav.scp").write_text(f"long {corpus}/long.wav\n")
+    (corpus / "text").write_text("long whole\nfirst one\nsecond two\n")
+    (whole,) = read_manifest(corpus)
+    assert (whole.text, whole.duration) == ("whole", pytest.approx(len(recording) / 16_000))
+    (corpus / "segments").write_text(f"first long 0 {middle}\nsecond long {middle} -1\n")
+    first, second = read_manifest(corpus)
+    assert (first.text, second.text) == ("one", "two")
+    assert np.array_equal(np.concatenate([load_wave(first), load_wave(second)]), recording)
+    (corpus / "text").write_text("first one\n")
+    with pytest.raises(ManifestError, match=r"segments:2: second: has no text"):
+        read_manifest(corpus)
+
+
+def test_a_manifests_duration_cuts_from_the_start_too(corpus: Path) -> None:
+    row = read_manifest(corpus / "train.jsonl")[0]
+    half = dataclasses.replace(row, duration=row.duration / 2)
+    assert np.array_equal(load_wave(half), load_wave(row)[: round(half.duration * 16_000)])
 
 
 def utterances(durations: list[float]) -> list[Utterance]:
@@ -170,7 +160,7 @@ def test_undecodable_file_costs_only_itself(corpus: Path, tiny_model_dir: Path) 
 
 
 def test_joint_loss_equals_its_definition(corpus: Path, tiny_model_dir: Path) -> None:
-    trainer = Trainer(load_yaml(TrainConfig, write_config(corpus, tiny_model_dir)), corpus)
+    trainer = trainer_of(write_config(corpus, tiny_model_dir))
     trainer.model.eval()
     batch = trainer.collate_dev(read_manifest(corpus / "train.jsonl")[:4], np.random.default_rng(0))
     assert batch is not None
@@ -199,7 +189,7 @@ def test_joint_loss_equals_its_definition(corpus: Path, tiny_model_dir: Path) ->
 
 
 def test_router_losses_equal_their_definitions_and_train_the_gates(corpus: Path, tiny_model_dir: Path) -> None:
-    trainer = Trainer(load_yaml(TrainConfig, write_config(corpus, tiny_model_dir)), corpus)
+    trainer = trainer_of(write_config(corpus, tiny_model_dir))
     batch = trainer.collate_dev(read_manifest(corpus / "train.jsonl")[:4], np.random.default_rng(0))
     assert batch is not None
     model = trainer.model.train()
@@ -244,26 +234,11 @@ def test_training_learns_and_writes_a_usable_model(corpus: Path, tiny_model_dir:
 def test_resumed_run_equals_an_uninterrupted_one(
     corpus: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch, replays: int
 ) -> None:
-    monkeypatch.setattr(trainer, "FEWEST_KEPT_PER_REPLAY", 1)
+    monkeypatch.setattr(bundled, "FEWEST_KEPT_PER_REPLAY", 1)
     changes = {"checkpoint_minutes": 0.0, "steps": 8, "ctc_replay": replays}
-    whole = train(write_config(corpus, tiny_model_dir, output_dir="whole", **changes))
-
-    class KilledError(Exception):
-        pass
-
-    path = write_config(corpus, tiny_model_dir, output_dir="cut", **changes)
-    original = Trainer.save_checkpoint
-
-    def killed_at_5(self: Trainer) -> None:
-        if self.step == 5:
-            raise KilledError
-        original(self)
-
-    monkeypatch.setattr(Trainer, "save_checkpoint", killed_at_5)
-    with pytest.raises(KilledError):
-        train(path)
-    monkeypatch.setattr(Trainer, "save_checkpoint", original)
-    resumed = train(path)
+    whole, resumed = whole_and_resumed(
+        lambda name: write_config(corpus, tiny_model_dir, output_dir=name, **changes), monkeypatch, at=5
+    )
     expected, got = load_stored(whole), load_stored(resumed)
     assert all(torch.equal(expected[name], got[name]) for name in expected)
 
@@ -282,7 +257,7 @@ def test_final_model_is_the_mean_of_the_kept_checkpoints(corpus: Path, tiny_mode
 def test_replayed_ctc_updates_move_only_the_head(
     corpus: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "FEWEST_KEPT_PER_REPLAY", 1)
+    monkeypatch.setattr(bundled, "FEWEST_KEPT_PER_REPLAY", 1)
     still = {"learning_rate": 0.0, "new_learning_rate": 0.0, "ctc_learning_rate": 1e-3, "weight_decay": 0.0}
     changes = {"ctc_replay": 3, "optimizer": still, "steps": 6}
     whole = load_stored(train(write_config(corpus, tiny_model_dir, output_dir="whole", **changes)))
@@ -299,7 +274,7 @@ def test_replays_wait_for_eight_batches_each(
     corpus: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     updates = []
-    monkeypatch.setattr(Trainer, "_update", lambda self, loss: updates.append(self.step))
+    monkeypatch.setattr(Trainer, "_update", lambda self, batches: updates.append(self.step))
     train(write_config(corpus, tiny_model_dir, steps=17, ctc_replay=3))
     assert [updates.count(step) for step in range(17)] == [1] * 7 + [2] * 8 + [3] * 2
 

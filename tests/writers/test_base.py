@@ -8,7 +8,7 @@ import pytest
 
 from fun_asr.files import write_atomically
 from fun_asr.transcript import Segment, Transcript
-from fun_asr.writers.base import json_line
+from fun_asr.writers.base import encoded
 from fun_asr.writers.formats import OUTPUT_FORMATS, make_writers
 from fun_asr.writers.subtitles import SubtitleOptions
 
@@ -62,9 +62,11 @@ def test_json_holds_text_language_and_segments(tmp_path: Path) -> None:
                 "language": "en",
                 "language_probability": 0.5,
                 "score": -0.25,
+                "tags": {},
                 "words": [],
             }
         ],
+        "chunks": [],
     }
 
 
@@ -75,7 +77,7 @@ def test_times_are_rounded_to_milliseconds() -> None:
 
 def test_a_name_that_is_not_utf8_survives_json() -> None:
     name = os.fsdecode(b"caf\xe9.wav")
-    line = json_line(transcript("x", path=name))
+    line = encoded(WRITERS["json"].line(transcript("x", path=name)) or "")
     assert line.endswith(b"\n") and line.count(b"\n") == 1
     assert json.loads(line.decode("utf-8"))["path"] == name
 

@@ -13,16 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-import yaml
-
 from fun_asr.errors import CheckpointError
+from fun_asr.models.published import parse_yaml
 
 __all__ = ["NemoArchive", "open_nemo"]
 
 CONFIG_FILE = "model_config.yaml"
 WEIGHTS_FILE = "model_weights.ckpt"
 MAX_MEMBERS = 1000
-MAX_ALIASES = 16
 LARGEST_CONFIG = 16 * 2**20  # bytes; the labels of a large vocabulary are some hundred thousand
 LARGEST_TOKENIZER = 64 * 2**20
 LARGEST_WEIGHTS = 64 * 2**30
@@ -90,7 +88,7 @@ def open_nemo(path: Path) -> NemoArchive:
         if config_member is None or WEIGHTS_FILE not in members:
             missing = CONFIG_FILE if config_member is None else WEIGHTS_FILE
             raise CheckpointError(f"{path}: {missing} is missing; this is no model of NeMo")
-        config = _config(_read(tar, config_member, LARGEST_CONFIG, path), f"{path}: {CONFIG_FILE}")
+        config = parse_yaml(_read(tar, config_member, LARGEST_CONFIG, path), f"{path}: {CONFIG_FILE}")
         tokenizer = _tokenizer(members, config, path)
         model = _read(tar, tokenizer, LARGEST_TOKENIZER, path)
     except BaseException:
@@ -141,20 +139,6 @@ def _read(tar: tarfile.TarFile, member: tarfile.TarInfo, largest: int, path: Pat
     if len(data) != member.size:
         raise CheckpointError(f"{path}: {member.name} is cut off; download the archive again")
     return data
-
-
-def _config(data: bytes, where: str) -> Any:
-    try:
-        text = data.decode("utf-8")
-        # An alias may stand for a list of aliases, and that ten times over: more than any memory holds.
-        if sum(isinstance(token, yaml.AliasToken) for token in yaml.scan(text, Loader=_Loader)) > MAX_ALIASES:
-            raise CheckpointError(f"{where}: has more than {MAX_ALIASES} aliases, which no model of NeMo has")
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{where}: no valid YAML ({str(error).splitlines()[0][:120]})") from None
-
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _tokenizer(members: dict[str, tarfile.TarInfo], config: Any, path: Path) -> tarfile.TarInfo:

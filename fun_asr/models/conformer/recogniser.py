@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from fun_asr.audio.conformer_features import normalised_log_mel
+from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.decoding import transducer
 from fun_asr.decoding.frames import Emission
 from fun_asr.errors import CheckpointError
 from fun_asr.layers.conformer import ready_for_inference
-from fun_asr.models.conformer.config import MODEL_TYPES, ConformerConfig, from_nemo, from_transformers
+from fun_asr.models.conformer.config import ConformerConfig, from_nemo, from_transformers
 from fun_asr.models.conformer.nemo import open_nemo
 from fun_asr.models.conformer.network import Conformer
 from fun_asr.models.conformer.weights import from_nemo_name, published_shapes, recipes, unused
-from fun_asr.models.frames import FrameRecogniser, Samples
+from fun_asr.models.cost import Cost, count_cost
+from fun_asr.models.frames import SEGMENT_SECONDS, FrameRecogniser, Samples
 from fun_asr.models.published import Values
 from fun_asr.options import ModelOptions
 from fun_asr.text.pieces import Pieces, json_pieces, sentencepiece_pieces
@@ -27,7 +29,7 @@ from fun_asr.weights.precision import ComputeType, resolve_device
 from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
 from fun_asr.weights.torch_archive import open_torch_archive
 
-__all__ = ["ConformerRecogniser", "is_own", "load"]
+__all__ = ["ConformerRecogniser", "describe", "is_own", "load", "open_folder"]
 
 FAMILY = "conformer"
 CONFIG_FILE, FRONT_END_FILE, TOKENIZER_FILE = "config.json", "preprocessor_config.json", "tokenizer.json"
@@ -91,17 +93,49 @@ class ConformerRecogniser(FrameRecogniser):
         )
 
 
+def describe(path: Path, tokens_per_second: float) -> Cost:
+    """What a published model costs.
+
+    Arguments:
+        path: what `load` takes.
+        tokens_per_second: that a transducer writes.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged.
+    """
+    config = _config(_model_file(path))
+    with only_shapes():
+        network = Conformer(config)
+        ready_for_inference(network)
+    network.to("meta")
+    mels = round(SEGMENT_SECONDS * SAMPLE_RATE / config.frame) << config.encoder.halvings
+    features = torch.empty(1, mels, config.encoder.n_mels, device="meta")
+    encoded = torch.empty(1, mels >> config.encoder.halvings, config.encoder.dim, device="meta")
+    runs: dict[str, Callable[[], object]] = {
+        "encoder": lambda: network.encoder(features, torch.tensor([mels])),
+    }
+    head, written = network.ctc_head, network.transducer
+    if head is not None:
+        runs["ctc_head"] = lambda: head(encoded)
+    if written is not None:
+
+        def transduce() -> None:
+            projected = written.encoder_projection(encoded)
+            tokens = torch.zeros(round(tokens_per_second * SEGMENT_SECONDS), dtype=torch.int64, device="meta")
+            predicted, _ = written.predict(tokens, written.start(len(tokens)))
+            # At each frame once, and once more for each token.
+            written.joint(projected[0], projected[0])
+            written.joint(predicted, predicted)
+
+        runs["transducer"] = transduce
+    return count_cost(network, FAMILY, runs, segment_seconds=SEGMENT_SECONDS, tokens_per_second=tokens_per_second)
+
+
 def is_own(path: Path) -> bool:
-    """Whether a path is a `.nemo` archive, or a folder with a model of this family in it or with one such archive."""
+    """Whether a path is a `.nemo` archive, or a folder with one such."""
     if path.is_file():
         return path.suffix == ".nemo"
-    config = path / CONFIG_FILE
-    if not config.exists():
-        return len(list(path.glob("*.nemo"))) == 1
-    try:
-        return read_json(config).get("model_type") in MODEL_TYPES
-    except CheckpointError:
-        return False
+    return not (path / CONFIG_FILE).exists() and len(list(path.glob("*.nemo"))) == 1
 
 
 def load(options: ModelOptions) -> ConformerRecogniser:
@@ -117,16 +151,33 @@ def load(options: ModelOptions) -> ConformerRecogniser:
     assert options.directory is not None
     device = resolve_device(options.device)
     compute_type = frame_compute_type(options.compute_type, device)
-    path = options.directory
-    if path.is_dir() and not (path / CONFIG_FILE).exists():
-        path = next(iter(path.glob("*.nemo")), path / CONFIG_FILE)
+    path = _model_file(options.directory)
     if path.suffix == ".nemo":
         return _from_nemo(path, device, compute_type)
-    return _from_folder(path, device, compute_type)
+    config, pieces, source = open_folder(path)
+    return _loaded(config, source, pieces, device, compute_type)
 
 
-def _from_folder(directory: Path, device: torch.device, compute_type: ComputeType) -> ConformerRecogniser:
-    config = from_transformers(read_json(directory / CONFIG_FILE), str(directory / CONFIG_FILE))
+def _model_file(path: Path) -> Path:
+    """The archive of a folder that has nothing else, or the path itself."""
+    if path.is_dir() and not (path / CONFIG_FILE).exists():
+        return next(iter(path.glob("*.nemo")), path)
+    return path
+
+
+def _config(path: Path) -> ConformerConfig:
+    if path.suffix == ".nemo":
+        return from_nemo(open_nemo(path).config, f"{path}: model_config.yaml")
+    return from_transformers(read_json(path / CONFIG_FILE), str(path / CONFIG_FILE))
+
+
+def open_folder(directory: Path) -> tuple[ConformerConfig, Pieces, WeightSource]:
+    """The sizes, the vocabulary and the weights of a folder of transformers, checked; no weight is read.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged, or does not fit the configuration.
+    """
+    config = _config(directory)
     front_end = directory / FRONT_END_FILE
     if front_end.exists():
         values = Values(read_json(front_end), str(front_end))
@@ -135,7 +186,9 @@ def _from_folder(directory: Path, device: torch.device, compute_type: ComputeTyp
         values.fixed("sampling_rate", 16000)
         values.fixed("feature_size", config.encoder.n_mels)
     pieces = json_pieces(directory / TOKENIZER_FILE)
-    return _loaded(config, open_safetensors(directory), pieces, str(directory / TOKENIZER_FILE), device, compute_type)
+    source = open_safetensors(directory)
+    _check(config, source, pieces, str(directory / TOKENIZER_FILE))
+    return config, pieces, source
 
 
 def _from_nemo(path: Path, device: torch.device, compute_type: ComputeType) -> ConformerRecogniser:
@@ -146,20 +199,20 @@ def _from_nemo(path: Path, device: torch.device, compute_type: ComputeType) -> C
     elements = sum(torch.Size(shape).numel() for shape in published_shapes(config).values())
     # float64 at most, and the front end's filters; names and places take the rest.
     file = archive.weights(8 * elements + 64 * 2**20)
-    return _loaded(config, open_torch_archive(file, path, from_nemo_name), pieces, where, device, compute_type)
+    source = open_torch_archive(file, path, from_nemo_name)
+    _check(config, source, pieces, where)
+    return _loaded(config, source, pieces, device, compute_type)
 
 
-def _loaded(
-    config: ConformerConfig,
-    source: WeightSource,
-    pieces: Pieces,
-    pieces_file: str,
-    device: torch.device,
-    compute_type: ComputeType,
-) -> ConformerRecogniser:
+def _check(config: ConformerConfig, source: WeightSource, pieces: Pieces, pieces_file: str) -> None:
     if len(pieces) < max(token for token in range(config.vocab_size) if token != config.blank) + 1:
         raise CheckpointError(f"{pieces_file}: {len(pieces)} pieces; the model writes {config.vocab_size - 1}")
     check_shapes(source, published_shapes(config), unused(config))
+
+
+def _loaded(
+    config: ConformerConfig, source: WeightSource, pieces: Pieces, device: torch.device, compute_type: ComputeType
+) -> ConformerRecogniser:
     with only_shapes():
         network = Conformer(config)
         ready_for_inference(network)

@@ -11,7 +11,7 @@ from fun_asr.models.conformer.config import ConformerConfig
 from fun_asr.weights.assemble import Recipe
 from fun_asr.weights.batch_norm import folded_norm
 
-__all__ = ["from_nemo_name", "published_shapes", "recipes", "unused"]
+__all__ = ["from_nemo_name", "published_name", "published_shapes", "recipes", "unused"]
 
 _BLOCK_NORMS = ("norm_feed_forward1", "norm_self_att", "norm_conv", "norm_feed_forward2", "norm_out")
 _NEMO_NAMES = (
@@ -30,6 +30,13 @@ _NEMO_NAMES = (
     (r"^joint\.joint_net\.2\.", "joint.head."),
 )
 
+_TRAINED_NAMES = {
+    "encoder.subsampling.first.": "encoder.subsampling.layers.0.",
+    ".conv.expand.": ".conv.pointwise_conv1.",
+    ".conv.depthwise.": ".conv.depthwise_conv.",
+    ".conv.project.": ".conv.pointwise_conv2.",
+}
+
 
 def from_nemo_name(name: str) -> str | None:
     """transformers' name of a NeMo tensor; None for what is computed here: window, filters, positions."""
@@ -38,6 +45,17 @@ def from_nemo_name(name: str) -> str | None:
     for pattern, replacement in _NEMO_NAMES:
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def published_name(ours: str) -> str:
+    """transformers' name of a tensor of `fun_asr.models.conformer.network.Conformer` as trained, with a CTC head."""
+    for part, first in (("depthwise", 2), ("pointwise", 3)):
+        match = re.match(rf"encoder\.subsampling\.{part}\.(\d+)\.", ours)
+        if match:
+            return f"encoder.subsampling.layers.{first + 3 * int(match[1])}.{ours[match.end() :]}"
+    for pattern, replacement in _TRAINED_NAMES.items():
+        ours = ours.replace(pattern, replacement)
+    return ours
 
 
 def _linear(name: str, rows: int, columns: int, bias: bool = True) -> Iterator[tuple[str, tuple[int, ...]]]:

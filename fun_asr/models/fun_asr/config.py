@@ -34,15 +34,35 @@ class CTCConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AlignmentConfig:
+    """The decoder's cross-attention, as word times are read off it."""
+
+    heads: tuple[tuple[int, int], ...] = ()
+    """Layer and head of those that look where a token is said; none for all of the later half of the layers."""
+    lead: int = 0
+    """Frames of 20 ms that they are ahead of the sound; negative where they are behind."""
+
+    def __post_init__(self) -> None:
+        if not all(
+            isinstance(pair, list | tuple) and len(pair) == 2 and all(type(part) is int and part >= 0 for part in pair)
+            for pair in self.heads
+        ):
+            raise ConfigError("alignment.heads is no list of layers and heads")
+        object.__setattr__(self, "heads", tuple((layer, head) for layer, head in self.heads))
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """The whole recogniser."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     ctc: CTCConfig = field(default_factory=CTCConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    alignment: AlignmentConfig = field(default_factory=AlignmentConfig)
 
     def __post_init__(self) -> None:
-        for part, sizes in dataclasses.asdict(self).items():
+        for part in ("encoder", "ctc", "decoder"):
+            sizes = dataclasses.asdict(getattr(self, part))
             for name, size in sizes.items():
                 if name == "languages":
                     continue
@@ -66,6 +86,9 @@ class ModelConfig:
             raise ConfigError(f"ctc.stride must divide the encoder's {ENCODER_FRAMES_PER_SECOND} frames a second")
         if self.encoder.dim != self.decoder.dim:
             raise ConfigError("encoder.dim and decoder.dim must be equal: the decoder attends to the encoder's output")
+        for layer, head in self.alignment.heads:
+            if layer >= self.decoder.num_layers or head >= self.decoder.num_heads:
+                raise ConfigError(f"alignment.heads names layer {layer}, head {head}, which the decoder does not have")
         if self.decoder.num_experts and not 1 <= self.decoder.num_experts_per_token <= self.decoder.num_experts:
             raise ConfigError("decoder.num_experts_per_token must lie in [1, num_experts]")
 

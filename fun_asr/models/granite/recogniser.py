@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from fun_asr.audio.conformer_features import stacked_log_mel
+from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.decoding.frames import Emission
 from fun_asr.errors import CheckpointError
 from fun_asr.layers.conformer import ready_for_inference
-from fun_asr.models.frames import FrameRecogniser, Samples
-from fun_asr.models.granite.config import MODEL_TYPE, from_transformers
+from fun_asr.models.cost import Cost, count_cost
+from fun_asr.models.frames import SEGMENT_SECONDS, FrameRecogniser, Samples
+from fun_asr.models.granite.config import GraniteConfig, from_transformers
 from fun_asr.models.granite.network import Granite
 from fun_asr.models.granite.weights import published_shapes, recipes, unused
 from fun_asr.models.published import Values
@@ -24,7 +26,7 @@ from fun_asr.weights.load import describe_network, only_shapes
 from fun_asr.weights.precision import resolve_device
 from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
 
-__all__ = ["GraniteRecogniser", "is_own", "load"]
+__all__ = ["GraniteRecogniser", "describe", "is_own", "load", "open_folder"]
 
 FAMILY = "granite"
 CONFIG_FILE, FRONT_END_FILE, TOKENIZER_FILE = "config.json", "preprocessor_config.json", "tokenizer.json"
@@ -67,27 +69,45 @@ class GraniteRecogniser(FrameRecogniser):
         raise NotImplementedError
 
 
+def describe(path: Path, tokens_per_second: float) -> Cost:
+    """What a published model costs; its head writes frames, whatever the tokens.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged.
+    """
+    config = from_transformers(read_json(path / CONFIG_FILE), str(path / CONFIG_FILE))
+    with only_shapes():
+        network = Granite(config)
+        ready_for_inference(network)
+    network.to("meta")
+    frames = round(SEGMENT_SECONDS * SAMPLE_RATE / config.frame) * 4
+    features = torch.empty(1, frames, 4 * config.n_mels, device="meta")
+    encoded = torch.empty(1, frames // 4, config.dim, device="meta")
+    return count_cost(
+        network,
+        FAMILY,
+        {
+            "encoder": lambda: network.encode(features, torch.tensor([frames])),
+            "ctc": lambda: network.logits(encoded),
+        },
+        segment_seconds=SEGMENT_SECONDS,
+        tokens_per_second=tokens_per_second,
+        # The head reads the last frames; the same layer in the middle, where the heads are tied, counts once.
+        part_of=lambda name: "ctc" if name.startswith(("out.", "ctc_head.")) else "encoder",
+    )
+
+
 def is_own(path: Path) -> bool:
-    """Whether a path is a folder with a model of this family."""
-    try:
-        return path.is_dir() and read_json(path / CONFIG_FILE).get("model_type") == MODEL_TYPE
-    except CheckpointError:
-        return False
+    """Its folders say what they are in their `config.json`."""
+    return False
 
 
-def load(options: ModelOptions) -> GraniteRecogniser:
-    """Load a model for inference.
-
-    Arguments:
-        options: whose directory is one for which `is_own` holds.
+def open_folder(directory: Path) -> tuple[GraniteConfig, Pieces, WeightSource]:
+    """The sizes, the vocabulary and the weights of a folder, checked against each other; no weight is read.
 
     Raises:
         CheckpointError: when a file is missing or damaged, or does not fit the configuration.
-        ConfigError: for a device or compute type that is not available.
     """
-    assert options.directory is not None
-    directory, device = options.directory, resolve_device(options.device)
-    compute_type = frame_compute_type(options.compute_type, device)
     config = from_transformers(read_json(directory / CONFIG_FILE), str(directory / CONFIG_FILE))
     front_end = directory / FRONT_END_FILE
     if front_end.exists():
@@ -105,6 +125,23 @@ def load(options: ModelOptions) -> GraniteRecogniser:
     source = open_safetensors(directory)
     check_shapes(source, published_shapes(config), unused(config))
     _check_head(source, config.tied)
+    return config, pieces, source
+
+
+def load(options: ModelOptions) -> GraniteRecogniser:
+    """Load a model for inference.
+
+    Arguments:
+        options: whose directory is one for which `is_own` holds.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged, or does not fit the configuration.
+        ConfigError: for a device or compute type that is not available.
+    """
+    assert options.directory is not None
+    device = resolve_device(options.device)
+    compute_type = frame_compute_type(options.compute_type, device)
+    config, pieces, source = open_folder(options.directory)
     with only_shapes():
         network = Granite(config)
         ready_for_inference(network)

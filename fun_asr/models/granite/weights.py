@@ -6,10 +6,23 @@ from fun_asr.models.granite.config import GraniteConfig
 from fun_asr.weights.assemble import Recipe
 from fun_asr.weights.batch_norm import folded_norm
 
-__all__ = ["published_shapes", "recipes", "unused"]
+__all__ = ["published_name", "published_shapes", "recipes", "unused"]
 
 _NORMS = ("norm_feed_forward1", "norm_self_att", "norm_conv", "norm_feed_forward2", "norm_out")
 _HEAD = ("ctc_head.weight", "ctc_head.bias")
+
+_TRAINED_NAMES = {
+    ".conv.expand.": ".conv.pointwise_lin1.",
+    ".conv.depthwise.": ".conv.depthwise_conv.",
+    ".conv.project.": ".conv.pointwise_lin2.",
+}
+
+
+def published_name(ours: str) -> str:
+    """transformers' name of a tensor of `fun_asr.models.granite.network.Granite` as it is trained."""
+    for pattern, replacement in _TRAINED_NAMES.items():
+        ours = ours.replace(pattern, replacement)
+    return ours if ours.startswith("ctc_head.") else f"encoder.{ours}"
 
 
 def published_shapes(config: GraniteConfig) -> dict[str, tuple[int, ...]]:

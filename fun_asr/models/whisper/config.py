@@ -11,7 +11,7 @@ from fun_asr.errors import ConfigError
 from fun_asr.layers.decoder import DecoderConfig
 from fun_asr.layers.encoder import EncoderConfig
 
-__all__ = ["Generation", "WhisperConfig", "from_dims", "from_transformers", "read_generation"]
+__all__ = ["Generation", "WhisperConfig", "from_dims", "from_transformers", "read_generation", "to_transformers"]
 
 ENGLISH_VOCABULARY = 51_864  # tokens; the others have one more, and those of languages that came later
 
@@ -97,12 +97,6 @@ class WhisperConfig:
             max_tokens=self.max_tokens,
         )
 
-    @property
-    def later_heads(self) -> tuple[tuple[int, int], ...]:
-        """Layer and head of all cross-attention in the later half of the decoder."""
-        layers = range(self.decoder_layers // 2, self.decoder_layers)
-        return tuple((layer, head) for layer in layers for head in range(self.decoder_heads))
-
 
 # Our names for the keys of transformers' config.json and of the dims in OpenAI's files.
 _TRANSFORMERS = {
@@ -151,6 +145,19 @@ def from_transformers(values: Mapping[str, Any]) -> WhisperConfig:
         return WhisperConfig(**_renamed(values, _TRANSFORMERS))
     except ConfigError as error:
         raise ConfigError(_in_words_of(str(error), _TRANSFORMERS)) from None
+
+
+def to_transformers(config: WhisperConfig) -> dict[str, Any]:
+    """transformers' `config.json` of a model of these sizes."""
+    sizes = {theirs: getattr(config, ours) for theirs, ours in _TRANSFORMERS.items()}
+    return {
+        "model_type": "whisper",
+        "architectures": ["WhisperForConditionalGeneration"],
+        "is_encoder_decoder": True,
+        "activation_function": "gelu",
+        "scale_embedding": False,
+        **sizes,
+    }
 
 
 def from_dims(values: Mapping[str, Any]) -> WhisperConfig:

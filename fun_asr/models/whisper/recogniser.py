@@ -8,8 +8,9 @@ Shapes: B segments, L encoder frames (20 ms), D width.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+import contextlib
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,32 +22,60 @@ from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
 from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, is_repetitive, without_loops
 from fun_asr.decoding.hotwords import Hotwords
+from fun_asr.decoding.spoken_language import SpokenLanguage, spoken_languages
 from fun_asr.decoding.words import written_words
 from fun_asr.drafts import Draft
-from fun_asr.errors import ConfigError
+from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.models.cost import Cost, count_cost
 from fun_asr.models.protocol import RecognisedSegment
-from fun_asr.models.whisper.checkpoint import open_checkpoint
+from fun_asr.models.text_times import AlignmentHeads, EncodedSegments, TextTimes, later_heads, timed_words, unrepeated
+from fun_asr.models.whisper.checkpoint import CTRANSLATE2_FILE, open_checkpoint
 from fun_asr.models.whisper.config import Generation
 from fun_asr.models.whisper.features import padded_log_mel
 from fun_asr.models.whisper.load import load_network
 from fun_asr.models.whisper.network import Whisper
-from fun_asr.models.whisper.times import Encoded, TextTimes, timed_words, unrepeated
-from fun_asr.models.whisper.tokenizer import WhisperPrompts, WhisperTokenizer
+from fun_asr.models.whisper.tokenizer import WhisperTokenizer
 from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.text.hotwords import Hotword
-from fun_asr.transcript import ModelInfo, Word
-from fun_asr.weights.load import describe_network
+from fun_asr.text.tokenizer import TaskPrompts
+from fun_asr.transcript import ModelInfo
+from fun_asr.weights.ctranslate2 import read_spec
+from fun_asr.weights.load import describe_network, only_shapes
 from fun_asr.weights.precision import resolve_compute_type, resolve_device
 
-__all__ = ["WhisperRecogniser", "load"]
+__all__ = ["WhisperRecogniser", "describe", "is_own", "load"]
 
 FAMILY = "whisper"
 BEAM_MARGIN = 2.0  # nats, as for the bundled model
+LEAD = 3  # frames that attention is ahead of the sound: by 214 words of 14 development clips, beside CTC's times
+LARGEST_PICKLE = 16 * 2**20  # bytes: of the names of tensors alone
+CTRANSLATE2_SPEC = "WhisperSpec"
 # As in Whisper: nobody speaks where both the model says so and its text is unlikely.
 NO_SPEECH = 0.6
 UNLIKELY = -1.0
 TEMPERATURES = (0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def is_own(path: Path) -> bool:
+    """Whether a path is OpenAI's `.pt` file, a folder with one such, or one with a CTranslate2 file of Whisper's."""
+    file = path
+    if path.is_dir():
+        weights = path / CTRANSLATE2_FILE
+        if weights.exists() and not any(path.glob("*.safetensors*")):
+            with contextlib.suppress(CheckpointError):
+                return read_spec(weights) == CTRANSLATE2_SPEC
+        (file, *others) = [*path.glob("*.pt"), path]
+        if others != [path]:
+            return False
+    try:
+        with zipfile.ZipFile(file) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            with archive.open(name) as pickle:
+                names = pickle.read(LARGEST_PICKLE)
+    except (OSError, ValueError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+        return False
+    return b"model_state_dict" in names and b"n_audio_ctx" in names
 
 
 def load(options: ModelOptions) -> WhisperRecogniser:
@@ -69,9 +98,46 @@ def load(options: ModelOptions) -> WhisperRecogniser:
         vocab_size=config.vocab_size,
         multilingual=config.multilingual if generation.multilingual is None else generation.multilingual,
     )
-    if options.threads:
-        torch.set_num_threads(options.threads)
     return WhisperRecogniser(load_network(checkpoint, device, compute_type), tokenizer, generation, device)
+
+
+def describe(path: Path, tokens_per_second: float) -> Cost:
+    """What a published model costs.
+
+    Arguments:
+        path: what `load` takes.
+        tokens_per_second: that the decoder reads, prompt included.
+
+    Raises:
+        CheckpointError: when a file is missing or damaged.
+        ConfigError: when a segment's tokens are none, or do not fit the decoder.
+    """
+    config = open_checkpoint(path).config
+    with only_shapes():
+        network = Whisper(config)
+    network.to("meta")
+    seconds = config.max_frames / ENCODER_FRAMES_PER_SECOND
+    tokens = round(tokens_per_second * seconds)
+    if not 1 <= tokens <= config.max_tokens:
+        raise ConfigError(
+            f"{tokens_per_second:g} tokens a second in a segment of {seconds:g} s: the decoder takes 1 to "
+            f"{config.max_tokens}"
+        )
+    frames = torch.empty(1, config.n_mels, 2 * config.max_frames, device="meta")
+    encoded = torch.empty(1, config.max_frames, config.dim, device="meta")
+
+    def decode() -> None:
+        cache = network.decoder.start(encoded, None)
+        for _ in range(tokens):
+            network.decoder.step(torch.zeros(1, 1, dtype=torch.int64, device="meta"), cache)
+
+    return count_cost(
+        network,
+        FAMILY,
+        {"encoder": lambda: network.encode(frames, torch.tensor([frames.shape[-1]])), "decoder": decode},
+        segment_seconds=seconds,
+        tokens_per_second=tokens_per_second,
+    )
 
 
 class WhisperRecogniser:
@@ -90,7 +156,7 @@ class WhisperRecogniser:
         self._network = network
         self._tokenizer = tokenizer
         self._device = device
-        self._heads = generation.alignment_heads or network.config.later_heads
+        self._heads = AlignmentHeads(generation.alignment_heads or later_heads(network.config.decoder), LEAD)
         suppress, first = generation.suppress, generation.suppress_first
         self._search = GenerateOptions(
             suppress=tokenizer.no_speech_signs if suppress is None else suppress,
@@ -117,6 +183,11 @@ class WhisperRecogniser:
         return ("transcribe", "translate") if translates else ("transcribe",)
 
     @property
+    def detects_languages(self) -> bool:
+        """Only multilingual models do."""
+        return self._tokenizer.multilingual
+
+    @property
     def segment_seconds(self) -> float:
         """The window that every segment is padded to."""
         return self._network.config.max_frames / ENCODER_FRAMES_PER_SECOND
@@ -125,23 +196,21 @@ class WhisperRecogniser:
         """Find out before the first segment whether the options can be used with this model.
 
         Raises:
-            ConfigError: for a language, task or way of decoding that it does not have, or a hotword that it cannot
-                write.
+            ConfigError: for a way of decoding that it does not have, or a hotword that it cannot write.
         """
         if options.decoding != "generate":
             raise ConfigError(f"decoding {options.decoding}: a Whisper model has no CTC head")
-        if options.task not in self.tasks:
-            raise ConfigError(f"task {options.task}: this model knows English only")
-        if options.language is not None and options.language not in self.languages:
-            known = ", ".join(self.languages)
-            raise ConfigError(f"language {options.language!r} is unknown to the model; it has {known}")
         if options.initial_prompt and self._tokenizer.previous is None:
             raise ConfigError("initial_prompt: the model's vocabulary has no token for what came before")
         self._hotwords(options)
 
     @torch.inference_mode()
     def recognise(
-        self, segments: Sequence[AudioSegment], languages: Sequence[str | None], options: TranscriptionOptions
+        self,
+        segments: Sequence[AudioSegment],
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None] | None = None,
     ) -> list[RecognisedSegment]:
         """Recognise segments, in one run of the decoder.
 
@@ -149,47 +218,47 @@ class WhisperRecogniser:
             segments: at least one, each with samples and none longer than `segment_seconds`.
             languages: the code of each; None detects it.
             options: how; their language does not count.
+            priors: what another segment of the recording of each says of its language; None where there is none.
 
         Returns:
             what was recognised of each segment, in their order; no text where nobody seems to speak.
         """
-        prompts = self._tokenizer.prompts(options.task, options.initial_prompt, self._network.config.max_tokens)
+        prompts = self._tokenizer.prompts(
+            options.initial_prompt, self._network.config.max_tokens, translate=options.task == "translate"
+        )
         if not self._tokenizer.multilingual:
             languages = ["en"] * len(segments)
         encoded = self._encode(segments)
+        spoken = spoken_languages(
+            self._network.decoder,
+            encoded.encoded,
+            self._lengths(encoded.encoded),
+            prompts,
+            languages,
+            options.languages,
+            priors,
+        )
+        codes = [known.code for known in spoken]
         search = replace(self._search, beam_size=options.beam_size, margin=BEAM_MARGIN)
         hotwords = self._hotwords(options)
         if hotwords is not None:
             search = replace(search, hotwords=[hotwords.decoder_tree(None)] * len(segments))
-        hypotheses = self._decode(encoded, range(len(segments)), prompts, languages, search)
-        spoken = [known or found.language for known, found in zip(languages, hypotheses, strict=True)]
+        hypotheses = self._decode(encoded, range(len(segments)), prompts, codes, search)
         if options.temperature_fallback:
-            self._try_again(hypotheses, encoded, prompts, spoken, search)
-        times = TextTimes(self._network.decoder, self._tokenizer, encoded, self._heads, prompts, spoken)
-        looped = self._without_loops(hypotheses, encoded, prompts, spoken, search, times, options)
+            self._try_again(hypotheses, encoded, prompts, codes, search)
+        times = TextTimes(self._network.decoder, self._tokenizer, encoded, self._heads, prompts, codes)
+        looped = self._without_loops(hypotheses, encoded, prompts, codes, search, times, options)
         heard = [bool(found.tokens) and not (options.guard and self._nobody_speaks(found)) for found in hypotheses]
         wanted = [b for b in range(len(segments)) if heard[b] and options.word_times]
         starts = dict(zip(wanted, times.of(wanted, [hypotheses[b].tokens for b in wanted]), strict=True))
-        # The opening of a retry knows the language only because it was told.
-        probabilities = [found.language_probability for found in hypotheses]
-        written_in = ["en" if options.task == "translate" else language for language in spoken]
         return [
-            self._finished(
-                segment,
-                hypotheses[b],
-                language=spoken[b],
-                probability=probabilities[b],
-                written_in=written_in[b],
-                starts=starts.get(b),
-                looped=looped[b],
-                options=options,
-            )
+            self._finished(segment, hypotheses[b], spoken[b], starts.get(b), looped=looped[b], options=options)
             if heard[b]
             else RecognisedSegment(language=languages[b], looped=looped[b])
             for b, segment in enumerate(segments)
         ]
 
-    def _encode(self, segments: Sequence[AudioSegment]) -> Encoded:
+    def _encode(self, segments: Sequence[AudioSegment]) -> EncodedSegments:
         # On the CPU one by one: they are all of the full length, and the caches hold no more.
         at_once = 1 if self._device.type == "cpu" else len(segments)
         config = self._network.config
@@ -199,19 +268,24 @@ class WhisperRecogniser:
             features = padded_log_mel(samples, n_mels=config.n_mels, frames=2 * config.max_frames, device=self._device)
             lengths_B = torch.full((len(samples),), features.shape[-1], device=self._device)
             rows.append(self._network.encode(features, lengths_B))
-        return Encoded(torch.cat(rows), [len(segment.samples) for segment in segments])
+        return EncodedSegments(torch.cat(rows), [len(segment.samples) for segment in segments])
+
+    @staticmethod
+    def _lengths(frames: Tensor) -> Tensor:
+        """Valid frames of each row of `[B, L, D]`: all, as in training."""
+        return torch.full((len(frames),), frames.shape[1], device=frames.device)
 
     def _decode(
         self,
-        encoded: Encoded,
+        encoded: EncodedSegments,
         places: Sequence[int],
-        prompts: WhisperPrompts,
+        prompts: TaskPrompts,
         languages: Sequence[str | None],
         search: GenerateOptions,
     ) -> list[Hypothesis]:
         """Hypotheses of the segments in `places`."""
         frames = encoded.rows(places)
-        lengths_B = torch.full((len(places),), frames.shape[1], device=self._device)
+        lengths_B = self._lengths(frames)
         return generate(
             self._network.decoder,
             frames,
@@ -231,8 +305,8 @@ class WhisperRecogniser:
     def _try_again(
         self,
         hypotheses: list[Hypothesis],
-        encoded: Encoded,
-        prompts: WhisperPrompts,
+        encoded: EncodedSegments,
+        prompts: TaskPrompts,
         spoken: Sequence[str],
         search: GenerateOptions,
     ) -> None:
@@ -249,13 +323,13 @@ class WhisperRecogniser:
                 return
             drawn = replace(search, beam_size=1, temperature=temperature, hotwords=None)
             for b, again in zip(failed, self._decode(encoded, failed, prompts, spoken, drawn), strict=True):
-                hypotheses[b] = replace(again, language_probability=hypotheses[b].language_probability)
+                hypotheses[b] = again
 
     def _without_loops(
         self,
         hypotheses: list[Hypothesis],
-        encoded: Encoded,
-        prompts: WhisperPrompts,
+        encoded: EncodedSegments,
+        prompts: TaskPrompts,
         spoken: Sequence[str],
         search: GenerateOptions,
         times: TextTimes,
@@ -268,36 +342,36 @@ class WhisperRecogniser:
         found, looped = without_loops(
             hypotheses, lambda places: self._decode(encoded, places, prompts, spoken, again), self._is_repetitive
         )
-        for b, (tokens, before) in enumerate(zip(unrepeated(found, times), hypotheses, strict=True)):
-            kept = found[b] if tokens is None else found[b].first(tokens)
+        for b, tokens in enumerate(unrepeated(found, times)):
             looped[b] = looped[b] or tokens is not None
-            hypotheses[b] = replace(kept, language_probability=before.language_probability)
+            hypotheses[b] = found[b] if tokens is None else found[b].first(tokens)
         return looped
 
     def _finished(
         self,
         segment: AudioSegment,
         found: Hypothesis,
-        *,
-        language: str,
-        probability: float | None,
-        written_in: str,
+        spoken: SpokenLanguage,
         starts: Sequence[int] | None,
+        *,
         looped: bool,
         options: TranscriptionOptions,
     ) -> RecognisedSegment:
         words = written_words(self._tokenizer, found.tokens, found.log_probs)
-        draft = Draft(words, score=found.score, language=language, language_probability=probability, looped=looped)
+        written_in = "en" if options.task == "translate" else spoken.code
+        draft = Draft(words, score=found.score, language=spoken.code, looped=looped)
         if starts is not None:
-            draft = dataclasses.replace(draft, timed=timed_words(self._tokenizer, found, starts, segment.samples))
+            timed = timed_words(self._tokenizer, found, starts, segment.samples, written_in)
+            draft = replace(draft, timed=timed)
         written = draft.formatted(written_in, None, itn=options.itn)
         return RecognisedSegment(
-            language=language,
-            language_probability=probability,
+            language=spoken.code,
+            language_probability=spoken.probability,
+            language_evidence=spoken.evidence,
             text=written.text,
             spoken=draft.text,
             score=found.score,
-            words=_words(written, segment.span.start),
+            words=written.words_from(segment.span.start, segment.span, SAMPLE_RATE),
             word_times=starts is not None,
             looped=looped,
         )
@@ -308,17 +382,3 @@ class WhisperRecogniser:
         if self._known_hotwords is None or self._known_hotwords[0] != options.hotwords:
             self._known_hotwords = (options.hotwords, Hotwords(options.hotwords, self._tokenizer, None))
         return self._known_hotwords[1]
-
-
-def _words(draft: Draft, start: int) -> tuple[Word, ...]:
-    """A draft's words with times in seconds, for a segment that starts at sample `start`."""
-    return tuple(
-        Word(
-            text=word.text,
-            start=(start + word.start) / SAMPLE_RATE,
-            end=(start + word.end) / SAMPLE_RATE,
-            # The mean probability of its tokens; none was measured against what was said, as the bundled model's is.
-            confidence=float(Tensor(word.log_probs).exp().mean()) if word.log_probs else None,
-        )
-        for word in draft.timed or ()
-    )

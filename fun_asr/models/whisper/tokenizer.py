@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,12 +10,11 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as HuggingFaceTokenizer
 
 from fun_asr.errors import CheckpointError
-from fun_asr.options import Task
 from fun_asr.text.languages import LANGUAGE_NAMES
 from fun_asr.text.tokenizer import Tokenizer
 from fun_asr.weights.sources import read_json
 
-__all__ = ["WhisperPrompts", "WhisperTokenizer"]
+__all__ = ["WhisperTokenizer"]
 
 TOKENIZER_FILE = "tokenizer.json"
 VOCABULARY_FILE = "vocab.json"
@@ -67,8 +65,6 @@ class WhisperTokenizer(Tokenizer):
         if self.no_timestamps >= vocab_size:
             raise CheckpointError(f"{self._path}: has more tokens than the model; it belongs to another one")
         self.multilingual = multilingual
-        self.previous: int | None = self._tokenizer.token_to_id("<|startofprev|>")
-        self.translate: int | None = self._tokenizer.token_to_id("<|translate|>")
         found = (self._tokenizer.token_to_id(name) for name in _NO_SPEECH)
         self.no_speech: int | None = next((token for token in found if token is not None), None)
 
@@ -96,57 +92,6 @@ class WhisperTokenizer(Tokenizer):
 
     def _plain(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def prompts(self, task: Task, initial_prompt: str, max_tokens: int) -> WhisperPrompts:
-        """What starts transcripts.
-
-        Arguments:
-            task: what is to be written.
-            initial_prompt: text that the model takes for what came before.
-            max_tokens: the longest sequence of the model; of a longer prompt the end is kept, in half of it.
-        """
-        text = self.encode(initial_prompt)
-        before: tuple[int, ...] = ()
-        if text and self.previous is not None:
-            before = (self.previous, *text[-(max_tokens // 2 - 1) :])
-        chosen = self.translate if task == "translate" and self.translate is not None else self.transcribe
-        return WhisperPrompts(self, before, chosen)
-
-
-@dataclass(frozen=True)
-class WhisperPrompts:
-    """The prompts of one call, for `fun_asr.decoding.generate`."""
-
-    tokenizer: WhisperTokenizer
-    before: tuple[int, ...]
-    task: int
-
-    @property
-    def without_text(self) -> WhisperPrompts:
-        """The same without what came before."""
-        return replace(self, before=())
-
-    @property
-    def sot(self) -> int:
-        """The token that every transcript starts with."""
-        return self.tokenizer.sot
-
-    @property
-    def eot(self) -> int:
-        """The token that ends it."""
-        return self.tokenizer.eot
-
-    @property
-    def languages(self) -> Mapping[str, int]:
-        """Language code to its token."""
-        return self.tokenizer.languages
-
-    def prompt(self, language: str) -> list[int]:
-        """The tokens that start a transcript; English-only models are told neither language nor task."""
-        if not self.tokenizer.multilingual:
-            return [*self.before, self.sot, self.tokenizer.no_timestamps]
-        spoken = self.languages.get(language, self.sot + 1)
-        return [*self.before, self.sot, spoken, self.task, self.tokenizer.no_timestamps]
 
 
 def _from_vocabulary(folder: Path, vocab_size: int, *, multilingual: bool) -> HuggingFaceTokenizer:

@@ -202,6 +202,9 @@ def _comparison(summary: Summary, name: str) -> str:
             f"p = {test.p_value:.3f}</p>"
         )
     note = f"{name} over {comparison.first.counts.reference:,} {unit}s; paired bootstrap."
+    if comparison.matched:
+        matched = comparison.matched
+        note += f" Matched pairs (MAPSSWE): p = {matched.p_value:.3f} of {_counted(matched.segments, 'segment')}."
     return rates(rows, None, "Two systems") + verdict + f'<p class="note">{note}</p>'
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import sys
 import time
 from dataclasses import dataclass, field
@@ -25,12 +24,14 @@ from fun_asr.punctuation.network import (
 )
 from fun_asr.punctuation.punctuator import Punctuator
 from fun_asr.punctuation.wordpiece import WordPieceTokenizer
-from fun_asr.training.checkpoints import checkpoints, damage_named, read_state, restore, write_checkpoint
+from fun_asr.training.checkpoints import RunFolder, damage_named, restore, say
 from fun_asr.training.punctuation.labels import TITLES, label_text
 from fun_asr.training.punctuation.scores import best_bias, score
 from fun_asr.training.punctuation.texts import Texts, TextSource
 from fun_asr.training.punctuation.windows import IGNORED, WindowOptions, Windows
 from fun_asr.weights.precision import bfloat16_is_fast
+
+SCORES_FILE = "scores.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ class PunctuationTrainer:
     def __init__(self, config: PunctuationTrainConfig, base: Path) -> None:
         self.config = config
         self.output = base / config.output_dir
+        self.folder = RunFolder(self.output, kept=1, minutes=config.checkpoint_minutes, last=SCORES_FILE)
         torch.set_num_threads(config.threads)
         self.texts = Texts(config.texts, config.exclude, base)
         text = label_text(self.texts.connected, self.texts.alone)
@@ -98,26 +100,26 @@ class PunctuationTrainer:
 
     def run(self) -> Path:
         """Train to the last step, resuming from the newest checkpoint if there is one; returns the model directory."""
-        self.output.mkdir(parents=True, exist_ok=True)
+        if self.folder.finished(self.config.steps):
+            say(f"{self.folder.final}: finished, nothing to do; raise steps to go on, or name another output_dir")
+            return self.folder.final
+        self.folder.begin()
         self._resume()
         net = self.model.net.train()
-        began = saved = time.monotonic()
+        began = time.monotonic()
         first, losses = self.step, []
         while self.step < self.config.steps:
             losses.append(self._train_step(net))
             self.step += 1
             if self.step % 20 == 0:
                 pieces = (self.step - first) * self.config.windows.rows * self.config.windows.window
-                print(
+                say(
                     f"step {self.step}/{self.config.steps}  loss {np.mean(losses):.4f}  "
-                    f"{pieces / (time.monotonic() - began):.0f} pieces/s",
-                    file=sys.stderr,
-                    flush=True,
+                    f"{pieces / (time.monotonic() - began):.0f} pieces/s"
                 )
                 losses = []
-            if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+            if self.folder.due():
                 self.save_checkpoint()
-                saved = time.monotonic()
         self.save_checkpoint()
         net.eval()
         return self.finish()
@@ -142,22 +144,20 @@ class PunctuationTrainer:
 
     def save_checkpoint(self) -> None:
         """Write the state of the run; older ones go."""
-        write_checkpoint(self.output, self.step, self.model.net, self.optimizer, {"step": self.step})
-        for old in checkpoints(self.output)[:-1]:
-            shutil.rmtree(old)
+        self.folder.save(self.step, self.model.net, self.optimizer, {"step": self.step})
 
     def _resume(self) -> None:
-        kept = checkpoints(self.output)
-        if kept:
-            restore(kept[-1], self.model.net, self.optimizer)
-            state = read_state(kept[-1])
-            with damage_named(kept[-1]):
+        newest = self.folder.newest()
+        if newest is not None:
+            path, state = newest
+            restore(path, self.model.net, self.optimizer)
+            with damage_named(path):
                 self.step = int(state["step"])
-            print(f"resumed at step {self.step}", file=sys.stderr)
+            say(f"resuming {path} at step {self.step}")
 
     def finish(self) -> Path:
         """Write the model directory `final`, its bias chosen on the dev texts, and `scores.json`; returns `final`."""
-        final = self.output / "final"
+        final = self.folder.final
         save_punctuation(final, self.model)
         if self.texts.dev:
             # The stored int8 model is what will be used, so it is what is tuned and scored.
@@ -174,5 +174,5 @@ class PunctuationTrainer:
         for name, result in scores.items():
             print("\n".join([f"{name}: {result.words} words", *result.lines()]), file=sys.stderr)
         table = json.dumps({name: result.as_dict() for name, result in scores.items()}, indent=1)
-        (self.output / "scores.json").write_text(table + "\n", encoding="utf-8")
+        (self.output / SCORES_FILE).write_text(table + "\n", encoding="utf-8")
         return final

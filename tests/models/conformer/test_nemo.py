@@ -13,14 +13,15 @@ import torch
 import yaml
 
 from fun_asr.errors import CheckpointError
-from fun_asr.models.conformer.recogniser import is_own, load
+from fun_asr.models.conformer.recogniser import load
+from fun_asr.models.registry import identify
 from fun_asr.options import ModelOptions, TranscriptionOptions
 from tests.models.conformer import archives
 from tests.models.conformer.conftest import Published
 from tests.models.reference import clips, segments
 
 RAW = TranscriptionOptions(itn=False, punctuation=False)
-FUZZED = int(os.environ.get("FUN_ASR_FUZZ", "150"))
+FUZZED = int(os.environ.get("FUZZ_CASES", "150"))
 
 
 def options(path: Path) -> ModelOptions:
@@ -38,7 +39,7 @@ def refused(path: Path) -> str:
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_an_archive_says_what_the_folder_says(published: Published, tmp_path: Path, mode: str) -> None:
     path = archives.write(tmp_path / "model.nemo", archives.parts(published), mode)
-    assert is_own(path) and is_own(tmp_path)
+    assert identify(path).name == identify(tmp_path).name == "conformer"
     waves = clips()[:3]
     folder = load(options(published.directory)).recognise(segments(waves), [None] * 3, RAW)
     for place in (path, tmp_path):

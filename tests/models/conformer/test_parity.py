@@ -14,8 +14,9 @@ from transformers import (
 )
 
 from fun_asr.models.conformer.config import from_transformers
-from fun_asr.models.conformer.recogniser import is_own, load
+from fun_asr.models.conformer.recogniser import load
 from fun_asr.models.conformer.weights import published_shapes, unused
+from fun_asr.models.registry import identify
 from fun_asr.options import ModelOptions, TranscriptionOptions
 from tests.models.conformer.conftest import Published
 from tests.models.reference import clips, segments, shapes_of, worst
@@ -38,7 +39,7 @@ def theirs(published: Published, wave: object) -> tuple[torch.Tensor, torch.Tens
 
 
 def test_a_published_folder_gives_what_transformers_gives(published: Published) -> None:
-    assert is_own(published.directory)
+    assert identify(published.directory).name == "conformer"
     recogniser = load(ModelOptions(directory=published.directory, **FLOAT32))
     waves = clips()
     together = recogniser.recognise(segments(waves), [None] * len(waves), RAW)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fun_asr.errors import CheckpointError, ConfigError
-from fun_asr.models.conformer.recogniser import ConformerRecogniser, is_own, load
+from fun_asr.models.conformer.recogniser import ConformerRecogniser, load
+from fun_asr.models.registry import identify
 from fun_asr.options import ModelOptions, TranscriptionOptions
 from fun_asr.text.hotwords import Hotword
 from tests.models.conformer.conftest import Published
@@ -73,7 +74,7 @@ def test_a_segment_of_minutes_is_heard_in_windows(ctc: ConformerRecogniser, monk
 
 def test_a_missing_shard_and_a_missing_tokenizer_are_named(published_ctc: Published, tmp_path: Path) -> None:
     published_ctc.model.save_pretrained(tmp_path, max_shard_size="100KB")
-    assert is_own(tmp_path)
+    assert identify(tmp_path).name == "conformer"
     options = ModelOptions(directory=tmp_path, device="cpu", compute_type="float32")
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
         load(options)

@@ -1,66 +1,21 @@
 """Granite Speech CTC here and in transformers: the same features, encoders, logits and texts."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GraniteSpeech5CTCConfig, GraniteSpeech5ForCTC, PreTrainedTokenizerFast
-from transformers.models.granite_speech5.feature_extraction_granite_speech5 import GraniteSpeech5FeatureExtractor
+from transformers import GraniteSpeech5CTCConfig, GraniteSpeech5ForCTC
 
 from fun_asr.models.granite.config import from_transformers
-from fun_asr.models.granite.recogniser import is_own, load
+from fun_asr.models.granite.recogniser import load
 from fun_asr.models.granite.weights import published_shapes, unused
+from fun_asr.models.registry import identify
 from fun_asr.options import ModelOptions, TranscriptionOptions
-from tests.models.reference import clips, randomise, segments, shapes_of, worst
+from tests.models.granite.conftest import Published
+from tests.models.reference import clips, segments, shapes_of, worst
 
 FLOAT32 = {"device": "cpu", "compute_type": "float32"}
 RAW = TranscriptionOptions(itn=False, punctuation=False)
-LETTERS = "abcdefghijklmnopqrstuvwxyz'"
-
-
-@dataclass(frozen=True)
-class Published:
-    directory: Path
-    model: Any
-    tokenizer: Any
-    extractor: Any
-
-    def features(self, wave: Any) -> dict[str, torch.Tensor]:
-        return dict(self.extractor([wave], sampling_rate=16000, return_tensors="pt"))
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory) -> Published:
-    directory = tmp_path_factory.mktemp("granite")
-    vocabulary = {"<pad>": 0, "Ġ": 1} | {letter: number for number, letter in enumerate(LETTERS, start=2)}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>")
-    config = GraniteSpeech5CTCConfig(
-        vocab_size=len(vocabulary),
-        encoder_config={
-            "vocab_size": len(vocabulary), "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4,
-            "intermediate_size": 128, "context_size": 24, "max_position_embeddings": 48,
-        },
-    )  # fmt: skip
-    model = GraniteSpeech5ForCTC(config).eval()
-    randomise(model, 5)
-    extractor = GraniteSpeech5FeatureExtractor()
-    with torch.no_grad():
-        inputs = extractor([clips()[1]], sampling_rate=16000, return_tensors="pt")
-        encoded = model.encoder(**inputs).last_hidden_state[0]
-        weight = torch.randn(len(vocabulary), 64) / encoded.std(dim=0) * 0.1
-        model.ctc_head.weight.copy_(weight)
-        model.ctc_head.bias.copy_(-weight @ encoded.mean(dim=0))
-        model.ctc_head.bias[0] += 0.1
-    model.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-    extractor.save_pretrained(directory)
-    return Published(directory, model, tokenizer, extractor)
 
 
 def text_of(published: Published, tokens: torch.Tensor) -> str:
@@ -69,7 +24,7 @@ def text_of(published: Published, tokens: torch.Tensor) -> str:
 
 
 def test_a_published_folder_gives_what_transformers_gives(published: Published) -> None:
-    assert is_own(published.directory)
+    assert identify(published.directory).name == "granite"
     recogniser = load(ModelOptions(directory=published.directory, **FLOAT32))
     waves = clips()
     together = recogniser.recognise(segments(waves), [None] * len(waves), RAW)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from fun_asr.models.whisper.features import padded_log_mel
 from fun_asr.models.whisper.recogniser import WhisperRecogniser, load
 from fun_asr.options import ModelOptions, TranscriptionOptions
 from fun_asr.text.hotwords import checked_hotwords
+from fun_asr.transcriber import Transcriber
 from tests.models.whisper.conftest import (
     GENERATION,
     LANGUAGES,
@@ -217,22 +219,22 @@ def test_an_english_model_has_no_languages_and_no_translation(
         logits = whisper(features, decoder_input_ids=torch.tensor([prompt])).logits[0, -1]
     logits[[*GENERATION["suppress_tokens"], *GENERATION["begin_suppress_tokens"]]] = -torch.inf
     assert LETTERS[found.spoken[0]] == int(logits[: token("endoftext")].argmax())
-    with pytest.raises(ConfigError, match="task translate: this model knows English only"):
-        english.prepare(TranscriptionOptions(task="translate"))
+    with pytest.raises(ConfigError, match="task translate: this model can only transcribe"):
+        Transcriber(english).transcribe([], task="translate")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (TranscriptionOptions(language="fr"), "language 'fr' is unknown to the model; it has en, zh, de"),
-        (TranscriptionOptions(decoding="ctc"), "decoding ctc: a Whisper model has no CTC head"),
+        ({"language": "fr"}, "language 'fr' is unknown to the model; it has en, zh, de"),
+        ({"decoding": "ctc"}, "decoding ctc: a Whisper model has no CTC head"),
     ],
 )
 def test_what_the_model_cannot_do_is_said_before_the_first_segment(
-    recogniser: WhisperRecogniser, options: TranscriptionOptions, message: str
+    recogniser: WhisperRecogniser, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        recogniser.prepare(options)
+        Transcriber(recogniser).transcribe([], **options)
 
 
 def test_it_says_what_it_is(recogniser: WhisperRecogniser) -> None:

@@ -221,7 +221,16 @@ def test_a_damaged_checkpoint_is_named(folder: Path) -> None:
     train(path)
     (folder / "run" / "checkpoint-0000006" / "optimizer.safetensors").write_bytes(b"x")
     with pytest.raises(CheckpointError, match="checkpoint-0000006: damaged"):
-        train(path)
+        train(write_config(folder, steps=8))
+
+
+def test_a_finished_run_does_nothing_when_it_is_started_again(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = write_config(folder)
+    final = train(path)
+    before = {file: file.stat().st_mtime_ns for file in (folder / "run").rglob("*")}
+    assert train(path) == final
+    assert {file: file.stat().st_mtime_ns for file in (folder / "run").rglob("*")} == before
+    assert "finished, nothing to do" in capfd.readouterr().err
 
 
 def test_it_learns_its_book(folder: Path) -> None:

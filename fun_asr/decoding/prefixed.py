@@ -1,0 +1,116 @@
+"""Texts that a decoder-only model writes after prefixes: greedy and beam search of many segments at once.
+
+Shapes: B segments, N positions of all prefixes, R rows (hypotheses), D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fun_asr.decoding.hotwords import RowBias
+from fun_asr.decoding.search import Hypothesis, SearchOptions, hypothesis_of, search
+from fun_asr.layers.causal_lm import CausalLM
+from fun_asr.layers.prefix_cache import PrefixCache
+
+__all__ = ["PrefixedOptions", "continue_from", "continue_prefixes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrefixedOptions(SearchOptions):
+    """How texts are searched."""
+
+    stop: tuple[int, ...]
+    """Tokens that end a text, at least one."""
+    suppress: tuple[int, ...] = ()
+    """Tokens never written."""
+    suppress_first: tuple[int, ...] = ()
+    """Tokens never written first."""
+    openings: Sequence[Sequence[int]] | None = None
+    """Tokens that each segment's text starts with, whatever the model thinks of them; they count as sure."""
+
+
+class _Steps:
+    """The model's steps in a search."""
+
+    def __init__(self, model: CausalLM, cache: PrefixCache, options: PrefixedOptions, device: torch.device) -> None:
+        self.ends = frozenset(options.stop)
+        trees = options.hotwords or ()
+        self.bias = RowBias(trees, device) if any(tree is not None for tree in trees) else None
+        self._model, self._cache, self._device = model, cache, device
+        self._never = torch.tensor(options.suppress, dtype=torch.int64, device=device)
+        self._never_first = torch.tensor((*options.suppress, *options.suppress_first), dtype=torch.int64, device=device)
+        self._kept: list[int] | None = None
+        self._openings = [list(opening) for opening in options.openings or ()]
+        self._rows = list(range(len(self._openings)))  # the segment of each hypothesis
+
+    def allowed(self, logits: Tensor, *, first: bool) -> Tensor:
+        """Logits `[R, V]`, -inf for what is not to be written."""
+        written = 0 if first else self._cache.written
+        opening = [
+            (row, self._openings[segment][written])
+            for row, segment in enumerate(self._rows)
+            if written < len(self._openings[segment])
+        ]
+        logits = logits.index_fill_(1, self._never_first if first else self._never, -torch.inf)
+        if opening:
+            rows, tokens = (torch.tensor(side, device=self._device) for side in zip(*opening, strict=True))
+            logits.index_fill_(0, rows, -torch.inf)[rows, tokens] = 0.0
+        return logits
+
+    def keep(self, kept: list[int]) -> list[int]:
+        """Drop all segments but `kept`, ascending, which stay in their order."""
+        self._kept = kept
+        return kept
+
+    def extend(self, rows: list[int], tokens: list[int], counts: list[int]) -> Tensor:
+        """Logits `[R, V]` after one more token of each hypothesis."""
+        if self.bias is not None:
+            self.bias.advance(rows, tokens)
+        self._cache.select(rows, counts, self._kept)
+        if self._openings:
+            self._rows = [self._rows[row] for row in rows]
+        self._kept = None
+        return self._model.step(torch.tensor(tokens, device=self._device), self._cache)
+
+
+@torch.inference_mode()
+def continue_prefixes(
+    model: CausalLM,
+    prefixes_ND: Tensor,
+    lengths: Sequence[int],
+    limits: Sequence[int],
+    options: PrefixedOptions,
+) -> list[Hypothesis]:
+    """Write what follows the prefixes of some segments.
+
+    Arguments:
+        model: the decoder.
+        prefixes_ND: vectors `[N, D]` of all segments, one segment after the other: `CausalLM.embed` of tokens, and what
+            an encoder says of the audio.
+        lengths: positions of each segment's prefix, at least 1; they sum to N.
+        limits: most tokens of each text, at least 1.
+        options: beam width, the tokens that end a text and those that are never written.
+
+    Returns:
+        a hypothesis a segment, in their order: its tokens without the one that ends it, and the log-probability of each
+        among what may be written.
+    """
+    return continue_from(model, *model.start(prefixes_ND, lengths), limits, options)
+
+
+@torch.inference_mode()
+def continue_from(
+    model: CausalLM, logits: Tensor, cache: PrefixCache, limits: Sequence[int], options: PrefixedOptions
+) -> list[Hypothesis]:
+    """`continue_prefixes` of prefixes that have been read, for those who look at the first logits before.
+
+    Arguments:
+        model, limits, options: as for `continue_prefixes`.
+        logits, cache: what `CausalLM.start` gave; both change.
+    """
+    steps = _Steps(model, cache, options, logits.device)
+    return [hypothesis_of(found) for found in search(steps, logits, limits, options)]

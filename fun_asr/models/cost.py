@@ -1,0 +1,82 @@
+"""What a published model costs, counted from its shapes alone: parameters, arithmetic, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+__all__ = ["Cost", "count_cost"]
+
+BYTES = {"float32": 4, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a model of any family."""
+
+    family: str
+    parameters: dict[str, int]
+    """By part of the network, and "model", their sum."""
+    segment_seconds: float
+    tokens_per_second: float
+    """That a decoder reads; of no meaning to a CTC head."""
+    flops_per_second: dict[str, float]
+    """Of matrix products, convolutions and attention, two a multiply-add, for a second of audio in a segment of
+    `segment_seconds`; by part, and "model", their sum."""
+    weight_bytes: dict[str, int]
+    """Of the weights in memory, by compute type; in int8 matrices take a byte a value and four an output channel, all
+    else is float32."""
+
+
+@torch.inference_mode()
+def count_cost(
+    network: nn.Module,
+    family: str,
+    runs: Mapping[str, Callable[[], object]],
+    *,
+    segment_seconds: float,
+    tokens_per_second: float,
+    part_of: Callable[[str], str] = lambda name: name.partition(".")[0],
+) -> Cost:
+    """Count a network's cost.
+
+    Arguments:
+        network: on the meta device.
+        family: its name.
+        runs: of each part that computes, what it does for one segment.
+        segment_seconds: how long that is.
+        tokens_per_second: of the texts in `runs`.
+        part_of: the part that a parameter belongs to, by its name.
+    """
+    parameters: dict[str, int] = {}
+    for name, parameter in network.named_parameters():
+        parameters[part_of(name)] = parameters.get(part_of(name), 0) + parameter.numel()
+    flops = {}
+    for part, run in runs.items():
+        with FlopCounterMode(display=False) as counter:
+            run()
+        flops[part] = counter.get_total_flops() / segment_seconds
+    total = sum(parameters.values())
+    return Cost(
+        family=family,
+        parameters={**parameters, "model": total},
+        segment_seconds=segment_seconds,
+        tokens_per_second=tokens_per_second,
+        flops_per_second={**flops, "model": sum(flops.values())},
+        weight_bytes={**{kind: width * total for kind, width in BYTES.items()}, "int8": _int8_bytes(network)},
+    )
+
+
+def _int8_bytes(network: nn.Module) -> int:
+    def size(module: nn.Module, parameter: Tensor) -> int:
+        if parameter.dim() == 2 and isinstance(module, nn.Linear):
+            return parameter.numel() + 4 * len(parameter)
+        return 4 * parameter.numel()
+
+    return sum(
+        size(module, parameter) for module in network.modules() for parameter in module.parameters(recurse=False)
+    )

@@ -1,0 +1,1 @@
+"""What the families with a SAN-M encoder share: how it is configured and stored."""

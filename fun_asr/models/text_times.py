@@ -1,0 +1,197 @@
+"""When a text's words were said, by the decoder's cross-attention, and whether what is written twice was said twice.
+
+Shapes: B segments, L encoder frames (20 ms), D width, N tokens of a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.decoding.attention_times import attention_weights, token_frames, without_pauses
+from fun_asr.decoding.generate import Hypothesis
+from fun_asr.decoding.guard import repeated_end, said_once
+from fun_asr.decoding.words import AlignedWord
+from fun_asr.layers.decoder import Decoder, DecoderConfig
+from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
+from fun_asr.text.tokenizer import TaskPrompts, Tokenizer
+from fun_asr.transcript import WRITTEN_WITHOUT_SPACES
+
+__all__ = ["AlignmentHeads", "EncodedSegments", "TextTimes", "later_heads", "timed_words", "unrepeated"]
+
+FRAME = SAMPLE_RATE // ENCODER_FRAMES_PER_SECOND  # samples
+SEGMENTS_AT_ONCE = 8  # whose attention is held: a megabyte a head and segment of 170 tokens
+
+
+@dataclass(frozen=True)
+class AlignmentHeads:
+    """Heads of the cross-attention that look at each token where it is said."""
+
+    heads: tuple[tuple[int, int], ...]
+    """Layer and head of each, at least one."""
+    lead: int
+    """Frames that they are ahead of the sound; negative where they are behind."""
+
+
+def later_heads(config: DecoderConfig) -> tuple[tuple[int, int], ...]:
+    """Layer and head of all cross-attention in the later half of a decoder: what is taken where none are published."""
+    layers = range(config.num_layers // 2, config.num_layers)
+    return tuple((layer, head) for layer in layers for head in range(config.num_heads))
+
+
+@dataclass(frozen=True)
+class EncodedSegments:
+    """Segments after the encoder."""
+
+    encoded: Tensor
+    """`[B, L, D]`."""
+    samples: Sequence[int]
+    """Of each segment, without padding."""
+    lengths_B: Tensor | None = None
+    """Valid frames of each, int64; None where the padding was heard too, as Whisper hears it."""
+
+    def rows(self, places: Sequence[int]) -> Tensor:
+        """The segments in `places`."""
+        if len(places) == len(self.encoded):
+            return self.encoded
+        return self.encoded[torch.tensor(places, device=self.encoded.device)]
+
+    def lengths(self, places: Sequence[int]) -> Tensor | None:
+        """Valid frames of the segments in `places`; None where all are."""
+        return None if self.lengths_B is None else self.lengths_B[torch.tensor(places, device=self.encoded.device)]
+
+
+class TextTimes:
+    """Finds the frames of the tokens of a batch's texts.
+
+    Arguments:
+        decoder, tokenizer: the model's.
+        encoded: the segments.
+        heads: the attention that follows the words.
+        prompts: what the texts start with.
+        languages: of each segment.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        tokenizer: Tokenizer,
+        encoded: EncodedSegments,
+        heads: AlignmentHeads,
+        prompts: TaskPrompts,
+        languages: Sequence[str],
+    ) -> None:
+        self._decoder = decoder
+        self.tokenizer = tokenizer
+        self._encoded = encoded
+        self._heads = heads
+        self._prompts = prompts
+        self._languages = languages
+
+    def of(self, places: Sequence[int], texts: Sequence[Sequence[int]]) -> list[list[int]]:
+        """For each segment in `places`, the first frames of a text's tokens and of what follows its last token."""
+        found: list[list[int]] = []
+        for start in range(0, len(places), SEGMENTS_AT_ONCE):
+            part = slice(start, start + SEGMENTS_AT_ONCE)
+            found += self._of_few(places[part], texts[part])
+        return found
+
+    def _of_few(self, places: Sequence[int], texts: Sequence[Sequence[int]]) -> list[list[int]]:
+        # Without what came before the transcript: it takes places, and changes little of where the heads look.
+        prompts = [self._prompts.without_text.prompt(self._languages[place]) for place in places]
+        room = self._decoder.config.max_tokens - len(prompts[0]) - 1
+        texts = [text[:room] for text in texts]
+        longest = max(map(len, texts))
+        eot = self.tokenizer.eot
+        rows = [
+            [*prompt, *text, *[eot] * (longest - len(text) + 1)] for prompt, text in zip(prompts, texts, strict=True)
+        ]
+        encoded, lengths_B = self._encoded.rows(places), self._encoded.lengths(places)
+        weights = attention_weights(
+            self._decoder,
+            torch.tensor(rows, device=encoded.device),
+            encoded,
+            None if lengths_B is None else self._decoder.memory_mask(lengths_B, encoded.shape[1]),
+            self._heads.heads,
+        )
+        return [
+            (
+                token_frames(row, len(prompt), len(text), -(-self._encoded.samples[place] // FRAME)) + self._heads.lead
+            ).tolist()
+            for row, prompt, text, place in zip(weights, prompts, texts, places, strict=True)
+        ]
+
+
+def timed_words(
+    tokenizer: Tokenizer,
+    found: Hypothesis,
+    starts: Sequence[int],
+    samples: npt.NDArray[np.float32],
+    language: str | None = None,
+) -> list[AlignedWord]:
+    """The words of a text, as `written_words` gives them, with their places in a segment.
+
+    In a language without spaces they are characters, those that share a token in equal parts of its time.
+
+    Arguments:
+        tokenizer: the model's.
+        found: the text.
+        starts: first frame of each token and of what follows the last.
+        samples: of the segment, float32 `[samples]`.
+        language: code of the text's.
+    """
+    spaced = language not in WRITTEN_WITHOUT_SPACES
+    texts: list[tuple[str, tuple[float, ...]]] = []
+    edges: list[int] = []
+    end = 0
+    split = tokenizer.split_words if spaced else tokenizer.split_characters
+    for part in split(found.tokens):
+        text = tokenizer.decode(found.tokens[part])
+        pieces = text.split() if spaced else [character for character in text if not character.isspace()]
+        # Tokens that did not fit the decoder have no places: they follow the last that has one.
+        first, end = (
+            min(max(0, starts[min(at, len(starts) - 1)]) * FRAME, len(samples)) for at in (part.start, part.stop)
+        )
+        edges += np.linspace(first, end, len(pieces) + 1).astype(int).tolist()[:-1]
+        texts += [(text, tuple(found.log_probs[part])) for text in pieces]
+    if not texts:
+        return []
+    spans = without_pauses([*edges, end], samples)
+    return [AlignedWord(text, *span, log_probs, None) for (text, log_probs), span in zip(texts, spans, strict=True)]
+
+
+def unrepeated(hypotheses: Sequence[Hypothesis], times: TextTimes) -> list[int | None]:
+    """For each text that ends in a copy of what comes before it and was said once, how many tokens are no copy.
+
+    None for all others. Arguments: the texts of a batch; what finds their times in it.
+    """
+    kept: list[int | None] = [None] * len(hypotheses)
+    ends: dict[int, tuple[int, int]] = {}  # the first tokens of sentence and copy
+    for b, found in enumerate(hypotheses):
+        spelled = [(place, _compared(times.tokenizer, token)) for place, token in enumerate(found.tokens)]
+        pieces = [(place, letters) for place, letters in spelled if letters]
+        n = repeated_end([letters for _, letters in pieces])
+        if n:
+            ends[b] = pieces[-2 * n][0], pieces[-n][0]
+    if ends:
+        found_starts = times.of(list(ends), [hypotheses[b].tokens for b in ends])
+        for (b, (first, copy)), starts in zip(ends.items(), found_starts, strict=True):
+            if copy < len(starts) and said_once(starts[copy] - starts[first], starts[-1] - starts[copy]):
+                kept[b] = copy
+    return kept
+
+
+def _compared(tokenizer: Tokenizer, token: int) -> bytes:
+    """A token's letters and digits without case; empty for punctuation alone."""
+    text = tokenizer.token_bytes[token]
+    try:
+        letters = "".join(letter for letter in text.decode("utf-8").lower() if letter.isalnum())
+    except UnicodeDecodeError:  # a part of a character
+        return text
+    return letters.encode()

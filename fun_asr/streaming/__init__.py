@@ -1,0 +1,1 @@
+"""Recognition while somebody speaks: samples in as they come, words out as they are understood."""
