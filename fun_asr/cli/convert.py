@@ -149,12 +149,19 @@ def merge(model_dir: Path, adapter_dir: Path, output_dir: Path) -> None:
 @convert.command()
 @click.argument("output_dir", type=click.Path(path_type=Path))
 @click.argument("models", metavar="MODEL_DIR[=WEIGHT]...", nargs=-1, required=True)
-def average(output_dir: Path, models: tuple[str, ...]) -> None:
+@click.option(
+    "--silence_frames",
+    type=click.IntRange(min=0),
+    help="Frames that stand for the silence after the sound, for weights that were padded; the first model's without.",
+)
+def average(output_dir: Path, models: tuple[str, ...], silence_frames: int | None) -> None:
     """Write the weighted mean of models that were trained from the same start.
 
     A mean of a fine-tuned model and its start is often better than both, and keeps more of what the start could do
     (WiSE-FT, Wortsman et al. 2022). The CTC head, which may be new, is the first model's.
     """
+    import dataclasses
+
     from fun_asr.convert.average import average_states
     from fun_asr.models.fun_asr.load import load_config
     from fun_asr.weights.directory import companion_files, load_stored, save_model
@@ -171,7 +178,11 @@ def average(output_dir: Path, models: tuple[str, ...]) -> None:
     if min(weights) < 0 or sum(weights) <= 0:
         raise click.UsageError("weights must not be negative, and not all zero")
     state = average_states([dequantize(load_stored(folder)) for folder in folders], weights, keep=("ctc.",))
-    save_model(output_dir, load_config(folders[0]), state, companion_files(folders[0]), int8=False)
+    config = load_config(folders[0])
+    if silence_frames is not None:
+        encoder = dataclasses.replace(config.encoder, silence_frames=silence_frames)
+        config = dataclasses.replace(config, encoder=encoder)
+    save_model(output_dir, config, state, companion_files(folders[0]), int8=False)
     click.echo(output_dir)
 
 

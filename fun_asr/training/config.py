@@ -140,6 +140,8 @@ class TrainConfig:
     """auto, float32 or bfloat16 (autocast)."""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice."""
+    loader_threads: int = 1
+    """Threads that decode and augment; they change nothing but the speed. A GPU waits for a single one."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -147,8 +149,9 @@ class TrainConfig:
             raise ConfigError("train: no manifests")
         if self.precision not in ("auto", "float32", "bfloat16"):
             raise ConfigError(f"precision: expected auto, float32 or bfloat16, got {self.precision!r}")
-        if self.steps < 1 or self.average < 1 or self.batch_seconds <= 0 or self.ctc_replay_batches < 1:
-            raise ConfigError("steps, average, batch_seconds and ctc_replay_batches must be positive")
+        counts = (self.steps, self.average, self.ctc_replay_batches, self.loader_threads)
+        if min(counts) < 1 or self.batch_seconds <= 0:
+            raise ConfigError("steps, average, batch_seconds, loader_threads and ctc_replay_batches must be positive")
         if self.accumulate < 1 or not 0 <= self.most_left_out <= 1:
             raise ConfigError("accumulate must be positive, and most_left_out lie in [0, 1]")
         if not 0 <= self.ctc_intermediate_weight < 1 or self.ctc_consistency_weight < 0:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from fun_asr.training.ahead import made_ahead
 from fun_asr.training.data import Utterance
 
 __all__ = ["Loader", "Planned"]
@@ -32,10 +31,10 @@ class Planned:
 
 
 class Loader(Generic[BatchT]):
-    """Batches as they are planned, made ahead by one background thread; None for one that nothing is left of.
+    """Batches as they are planned, made ahead by background threads; None for one that nothing is left of.
 
     Each batch has its own random generator, seeded by (seed, epoch, index): a run that resumes at batch k sees what an
-    uninterrupted run sees there.
+    uninterrupted run sees there, with however many threads.
     """
 
     def __init__(
@@ -44,39 +43,15 @@ class Loader(Generic[BatchT]):
         collate: Callable[[Sequence[Utterance], np.random.Generator], BatchT | None],
         *,
         seed: int,
+        threads: int = 1,
     ) -> None:
-        self._planned, self._collate, self._seed = planned, collate, seed
+        self._planned, self._collate, self._seed, self._threads = planned, collate, seed, threads
 
     def batches(self) -> Generator[tuple[Planned, BatchT | None], None, None]:
-        """One after another, with what was planned; close the generator to stop the thread."""
-        ready: queue.Queue[tuple[Planned, BatchT | None] | BaseException | None] = queue.Queue(maxsize=4)
-        stopped = threading.Event()
+        """One after another, with what was planned; close the generator to stop the threads."""
+        return made_ahead(self._planned, self._make, self._threads)
 
-        def put(item: tuple[Planned, BatchT | None] | BaseException | None) -> None:
-            while not stopped.is_set():
-                try:
-                    return ready.put(item, timeout=0.2)
-                except queue.Full:
-                    continue
-
-        def work() -> None:
-            try:
-                for plan in self._planned:
-                    if stopped.is_set():
-                        return
-                    rng = np.random.default_rng([self._seed, plan.epoch, plan.index])
-                    put((plan, None if plan.skipped else self._collate(plan.utterances, rng)))
-                put(None)
-            except BaseException as error:  # handed to the consumer, which raises it
-                put(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        try:
-            while (item := ready.get()) is not None:
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            stopped.set()
-            thread.join()
+    def _make(self, plan: Planned) -> BatchT | None:
+        if plan.skipped:
+            return None
+        return self._collate(plan.utterances, np.random.default_rng([self._seed, plan.epoch, plan.index]))

@@ -44,10 +44,20 @@ class Teacher:
         compute_type: its arithmetic.
         padded: whether it hears silence after each utterance up to its longest input, as Whisper was trained.
         top: how many of the most likely tokens are kept at each position.
+        device: where it computes.
     """
 
-    def __init__(self, directory: Path, compute_type: ComputeType, *, padded: bool = True, top: int = 50) -> None:
-        self.network = load_network(directory, torch.device("cpu"), compute_type)
+    def __init__(
+        self,
+        directory: Path,
+        compute_type: ComputeType,
+        *,
+        padded: bool = True,
+        top: int = 50,
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or torch.device("cpu")
+        self.network = load_network(directory, self.device, compute_type)
         self.tokenizer = Tokenizer(directory / TOKENIZER_FILE)
         self.padded, self.top = padded, top
 
@@ -67,8 +77,9 @@ class Teacher:
         if self.padded:
             window = self.network.config.encoder.max_frames * SAMPLES_PER_FRAME
             waves = [np.pad(wave, (0, max(0, window - len(wave)))) for wave in waves]
-        memory, lengths_B = self.network.encode(*log_mel(waves, n_mels=self.network.config.encoder.n_mels))
-        kept = [memory[b, :count].to(torch.float16) for b, count in enumerate(frames)]
+        features = log_mel(waves, n_mels=self.network.config.encoder.n_mels, device=self.device)
+        memory, lengths_B = self.network.encode(*features)
+        kept = [memory[b, :count].to("cpu", torch.float16) for b, count in enumerate(frames)]
         nothing = torch.zeros(0, 0)
         if frames_only:
             return [("", Teaching(frame, nothing.flatten().int(), nothing.int(), nothing)) for frame in kept]
@@ -82,10 +93,12 @@ class Teacher:
             room = self.network.config.decoder.max_tokens - len(prompt)
             tokens = prompt + self.tokenizer.encode(text)[:room]
             positions = taught_positions(tokens, len(prompt))
-            hidden = self.network.decoder(torch.tensor([tokens]), memory[b : b + 1, : int(lengths_B[b])])
+            inputs_1S = torch.tensor([tokens], device=self.device)
+            hidden = self.network.decoder(inputs_1S, memory[b : b + 1, : int(lengths_B[b])])
             logits = self.network.decoder.embedding.logits(hidden[0, positions]).float()
             best = logits.log_softmax(dim=-1).topk(min(self.top, logits.shape[-1]))
-            teaching = Teaching(kept[b], torch.tensor(tokens, dtype=torch.int32), best.indices.int(), best.values)
+            ids_PK, log_probs_PK = best.indices.to("cpu", torch.int32), best.values.cpu()
+            teaching = Teaching(kept[b], torch.tensor(tokens, dtype=torch.int32), ids_PK, log_probs_PK)
             found.append((text, teaching))
         return found
 

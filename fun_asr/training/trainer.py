@@ -180,8 +180,10 @@ class Trainer:
         """
         group: list[Any] = []
         count, empty = 0, 0
-        with contextlib.closing(Loader(self._plan(), self.collate, seed=self.config.seed).batches()) as loader:
-            for planned, batch in loader:
+        threads = self.config.loader_threads
+        loader = Loader(self._plan(), self.collate, seed=self.config.seed, threads=threads)
+        with contextlib.closing(loader.batches()) as made:
+            for planned, batch in made:
                 count += 1
                 if batch is not None:
                     group.append(batch)

@@ -18,6 +18,10 @@ import yaml
 
 from fun_asr.audio.decode import decode
 from fun_asr.bundled import BUNDLED_MODEL
+from fun_asr.models.fun_asr.load import load_config, load_network
+from fun_asr.weights.directory import load_stored
+from fun_asr.weights.int8 import dequantize
+from fun_asr.weights.precision import ComputeType
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     threads, modules, path = torch.get_num_threads(), set(sys.modules), list(sys.path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(BIN.parent), os.environ.get("PYTHONPATH", "")]))
 
-    def call(script: str, *arguments: object, status: int = 0) -> list[list[str]]:
+    def call(script: str, *arguments: object, status: int | str = 0) -> list[list[str]]:
         monkeypatch.setattr(sys, "argv", [str(BIN / script), *map(str, arguments)])
         try:
             runpy.run_path(str(BIN / script), run_name="__main__")
@@ -279,6 +283,50 @@ def test_teach(run: Run, manifest: Path, tmp_path: Path) -> None:
     run("recipe/teach", BUNDLED_MODEL, manifest, tmp_path / "cache", "--compute_type", "float32", "--threads", 1)
     taught = {Path(row["audio_filepath"]).name for row in map(json.loads, (tmp_path / "cache/manifest.jsonl").open())}
     assert taught == set(CLIPS)
+
+
+def test_train_on_gpu(run: Run, manifest: Path, noise: Path, tiny_model_dir: Path, tmp_path: Path) -> None:
+    script, pieces, out, new = "recipe/train-on-gpu", tmp_path / "pieces", tmp_path / "out", tmp_path / "new"
+    flac = tmp_path / "clip.flac"
+    soundfile.write(flac, decode(DATA / "so762-00001.opus"), 16_000)
+    (tmp_path / "plain.jsonl").write_text(
+        json.dumps({"audio_filepath": "clip.flac", "duration": 2.0, "text": "a", "written": "a"})
+    )
+    run("recipe/teach", tiny_model_dir, manifest, tmp_path / "cache", "--compute_type", "float32", "--threads", 1)
+    config = tmp_path / "train.yaml"
+    values = {
+        "init": str(tiny_model_dir), "output_dir": "-", "steps": 12, "batch_seconds": 9.0, "threads": 1,
+        "train": [{"manifest": "cache/manifest.jsonl", "targets": "teacher"}, {"manifest": "plain.jsonl"}],
+        "noise_dir": str(noise), "freeze": ["decoder."], "optimizer": {"learning_rate": 0.01},
+    }  # fmt: skip
+    config.write_text(yaml.safe_dump(values))
+    asked = f"{config}: a teacher was asked about its manifests; name it with --teacher"
+    run(script, "pack", config, pieces, status=asked)
+    run(script, "pack", config, pieces, "--teacher", tiny_model_dir, "--megabytes", 0.4)
+    assert len(list(pieces.iterdir())) > 1
+    assert all(path.stat().st_size <= 400_000 for path in pieces.iterdir())
+    for path in (flac, tmp_path / "plain.jsonl", tmp_path / "cache" / "manifest.jsonl", config):
+        path.unlink()  # nothing else travels
+    train = [script, "train", pieces, out, "--minutes", 60, "--threads", 2, "--megabytes", 0.02, "--work", tmp_path]
+    last = max(pieces.iterdir())
+    hidden = last.rename(tmp_path / "hidden")
+    run(*train, status=f"{pieces}: {last.name} missing")
+    hidden.rename(last)
+    run(*train)
+    assert {"frames_loss", "decoder_loss"} < set((out / "log.csv").read_text().splitlines()[0].split(","))
+    run(script, "join", out, tiny_model_dir, new)
+    before, after = (dequantize(load_stored(path)) for path in (tiny_model_dir, new))
+    step = {name: float(tensor.abs().max()) / 127 for name, tensor in before.items()}
+    change = {
+        name: float((tensor - before[name]).abs().max()) for name, tensor in after.items() if "balance" not in name
+    }
+    moved = {name.split(".")[0] for name in change if change[name] > step[name]}
+    assert "encoder" in moved
+    assert "decoder" not in moved, "it was frozen"
+    assert load_network(new, torch.device("cpu"), ComputeType.FLOAT32).config == load_config(tiny_model_dir)
+    (out / "weights-00").write_bytes((out / "weights-00").read_bytes()[:100])
+    damaged = f"{out}: a part of the weights is missing or damaged"
+    run(script, "join", out, tiny_model_dir, new, status=damaged)
 
 
 def test_synthesize_languages(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,19 @@ def test_wrong_weights_are_refused(tiny_model_dir: Path, tmp_path: Path, weight:
     assert not (tmp_path / "mean").exists()
 
 
+@pytest.mark.parametrize(("options", "frames"), [([], 0), (["--silence_frames", "8"], 8)])
+def test_an_average_can_be_given_frames_of_silence(
+    options: list[str], frames: int, tiny_model_dir: Path, tmp_path: Path
+) -> None:
+    mean = tmp_path / "mean"
+    CliRunner().invoke(main, ["convert", "average", str(mean), str(tiny_model_dir), *options], catch_exceptions=False)
+    config = load_config(mean)
+    assert config.encoder.silence_frames == frames
+    model = build_model(config, dequantize(load_stored(mean)), "mean")
+    encoded, lengths = model.encode(torch.randn(1, config.encoder.n_mels, 40), torch.tensor([40]))
+    assert encoded.shape[1] == int(lengths[0]) == 20 + frames
+
+
 def test_models_of_other_sizes_are_not_averaged(tiny_model_dir: Path, tmp_path: Path) -> None:
     state = dequantize(load_stored(tiny_model_dir))
     state["encoder.norm.weight"] = torch.ones(3)
