@@ -17,7 +17,7 @@ from fun_asr.options import TranscriptionOptions
 from fun_asr.server.errors import Refused
 from fun_asr.server.limits import ServerLimits
 from fun_asr.server.metrics import Metrics
-from fun_asr.server.scheduler import ClientGoneError, Client, Scheduler, SharedRecogniser
+from fun_asr.server.scheduler import Client, ClientGoneError, Scheduler, SharedRecogniser
 from fun_asr.streaming.events import StreamEvent
 from fun_asr.streaming.live import StreamOptions
 from fun_asr.streaming.stream import Stream

@@ -17,7 +17,7 @@ from fun_asr.models.protocol import RecognisedSegment, SegmentRecogniser
 from fun_asr.options import Task, TranscriptionOptions
 from fun_asr.transcript import ModelInfo
 
-__all__ = ["ClientGoneError", "Client", "Scheduler", "SharedRecogniser"]
+__all__ = ["Client", "ClientGoneError", "Scheduler", "SharedRecogniser"]
 
 PADDED_SECONDS = 240.0  # of a batch of recordings
 BESIDE_LIVE_SECONDS = 30.0  # likewise while somebody speaks, who would have to wait for it
