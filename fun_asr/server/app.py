@@ -10,12 +10,13 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route, WebSocketRoute
 
 from fun_asr.server import rest
 from fun_asr.server.engine import Engine
 from fun_asr.server.errors import on_crash, on_refusal
 from fun_asr.server.guards import BodyGuard, Counted, KeyGuard
+from fun_asr.server.realtime import realtime
 
 __all__ = ["make_app"]
 
@@ -47,7 +48,7 @@ def make_app(engine: Engine, key: str | None = None) -> Starlette:
         engine: that does the work.
         key: what clients have to send; None lets everybody in.
     """
-    routes: list[BaseRoute] = [
+    routes = [
         Route("/v1/audio/transcriptions", rest.transcriptions, methods=["POST"]),
         Route("/v1/audio/translations", rest.translations, methods=["POST"]),
         Route("/v1/models", rest.models),
@@ -56,15 +57,17 @@ def make_app(engine: Engine, key: str | None = None) -> Starlette:
         Route("/metrics", metrics),
     ]
 
+    sockets = [WebSocketRoute("/v1/realtime", realtime)]
+
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         engine.close()
 
     app = Starlette(
-        routes=routes,
+        routes=[*routes, *sockets],
         middleware=[
-            Middleware(Counted, metrics=engine.metrics, routes=frozenset(route.path for route in routes)),  # type: ignore[attr-defined]
+            Middleware(Counted, metrics=engine.metrics, routes=frozenset(route.path for route in routes)),
             Middleware(KeyGuard, key=key),
             Middleware(BodyGuard, most=engine.limits.upload, idle=engine.limits.idle),
         ],
