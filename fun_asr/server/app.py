@@ -15,6 +15,7 @@ from starlette.routing import Route, WebSocketRoute
 from fun_asr.server import rest
 from fun_asr.server.engine import Engine
 from fun_asr.server.errors import on_crash, on_refusal
+from fun_asr.server.funasr import funasr
 from fun_asr.server.guards import BodyGuard, Counted, KeyGuard
 from fun_asr.server.realtime import realtime
 
@@ -57,7 +58,7 @@ def make_app(engine: Engine, key: str | None = None) -> Starlette:
         Route("/metrics", metrics),
     ]
 
-    sockets = [WebSocketRoute("/v1/realtime", realtime)]
+    sockets = [WebSocketRoute("/v1/realtime", realtime), WebSocketRoute("/", funasr)]
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
