@@ -163,6 +163,10 @@ class Transcriber:
         self._detector = detector
         self._on_cpu = recogniser.info.device.startswith("cpu")
 
+    def with_recogniser(self, recogniser: SegmentRecogniser) -> Transcriber:
+        """The same, with the model behind something else, such as a queue that several share."""
+        return Transcriber(recogniser, self._detector)
+
     @property
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that the model knows."""
@@ -236,7 +240,7 @@ class Transcriber:
             AudioDecodeError: when one recording was given and cannot be read.
         """
         chosen = transcription_options(options)
-        self._check(chosen)
+        self.check(chosen)
         if is_source(sources):
             (result,) = self._of_sources([cast(Source, sources)], chosen, on_progress)
             return result.unwrap()
@@ -256,7 +260,7 @@ class Transcriber:
             AudioDecodeError: when the recording cannot be read; what was understood before comes first.
         """
         chosen = transcription_options(options)
-        self._check(chosen)
+        self.check(chosen)
 
         def recognise(call: Callable[[Segment], None]) -> None:
             def say(_: str | None, segments: Sequence[Segment]) -> None:
@@ -298,7 +302,7 @@ class Transcriber:
             on_segments: called with a path and the segments that are known since the last call, in the order in which
                 each recording was read, long before the transcript is whole.
         """
-        self._check(options)
+        self.check(options)
         return self._transcribe(paths, options, on_progress, on_segments)
 
     def stream(
@@ -327,7 +331,7 @@ class Transcriber:
         self, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE, stream: StreamOptions = DEFAULT_STREAM
     ) -> Stream:
         """`stream` with its options in objects."""
-        self._check(options)
+        self.check(options)
         if self._detector is None:
             raise ConfigError("a stream needs a speech detector")
         return Stream(self.recogniser, self._detector, options, sampling_rate, stream)
@@ -351,7 +355,7 @@ class Transcriber:
         self, samples: npt.ArrayLike, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE
     ) -> Transcript:
         """`transcribe_samples` with its options in one object."""
-        self._check(options)
+        self.check(options)
         blocks = [resampled(checked_samples(samples), sampling_rate)]
 
         def events() -> Iterator[AudioSegment | EndOfRecording]:
@@ -362,8 +366,12 @@ class Transcriber:
         assert isinstance(result, Transcript)
         return result
 
-    def _check(self, options: TranscriptionOptions) -> None:
-        """Raises ConfigError for what this model cannot do."""
+    def check(self, options: TranscriptionOptions) -> None:
+        """Find out whether this model can follow options.
+
+        Raises:
+            ConfigError: when it cannot.
+        """
         for code in (options.language, *options.languages):
             if code is not None and code not in self.languages:
                 raise ConfigError(f"language {code!r} is unknown to the model; it has {', '.join(self.languages)}")

@@ -22,7 +22,7 @@ LAYERS = (
     ("recording",),
     ("streaming",),
     ("transcriber",),
-    ("convert", "batch"),
+    ("convert", "batch", "server"),
     ("training",),
     ("cli",),
     ("__main__",),

@@ -35,8 +35,10 @@ _COMMANDS = {
     "evaluate": _LazyCommand("fun_asr.cli.evaluate:evaluate", "Transcribe manifests and score the transcripts."),
     "format": _LazyCommand("fun_asr.cli.format:format_text", "Punctuation, case and digits for bare text."),
     "info": _LazyCommand("fun_asr.cli.info:info", "Print a model's parameters, FLOPs and memory."),
+    "listen": _LazyCommand("fun_asr.cli.listen:listen", "Write what is said, while it is said."),
     "models": _LazyCommand("fun_asr.cli.models:models", "List published models that are known to work; download one."),
     "moe-stats": _LazyCommand("fun_asr.cli.moe_stats:moe_stats", "Show which experts a model uses for recordings."),
+    "serve": _LazyCommand("fun_asr.cli.serve:serve", "Serve recognition over HTTP and WebSocket."),
     "train-lm": _LazyCommand("fun_asr.cli.train_lm:train_lm", "Train the language model of --decoding ctc on text."),
     "train": _LazyCommand("fun_asr.cli.train:train", "Train or fine-tune a model."),
     "train-punctuation": _LazyCommand(

@@ -1,0 +1,67 @@
+"""The server as a process: listens, and ends without breaking off what is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from fun_asr.server.app import make_app
+from fun_asr.server.engine import Engine
+
+__all__ = ["serve"]
+
+MOST_MESSAGE = 16 << 20  # bytes of a WebSocket's message: 15 MiB of sound is OpenAI's most
+
+
+class _Server(uvicorn.Server):
+    """Refuses new work from the first signal on, and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine, on_start: Callable[[str, int], object]) -> None:
+        super().__init__(config)
+        self._engine = engine
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        await super().startup(sockets)  # type: ignore[arg-type]
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            self._on_start(host, port)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._engine.draining = True
+        super().handle_exit(sig, frame)
+
+
+def serve(
+    engine: Engine, host: str, port: int, *, key: str | None = None, on_start: Callable[[str, int], object]
+) -> bool:
+    """Serve until SIGTERM or Ctrl-C; requests under way are answered first.
+
+    Arguments:
+        engine: that does the work.
+        host, port: to listen at; port 0 takes a free one.
+        key: what clients have to send; None lets everybody in.
+        on_start: called with the address once it listens.
+
+    Returns:
+        whether it could listen.
+    """
+    config = uvicorn.Config(
+        make_app(engine, key),
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="websockets-sansio",
+        ws_max_size=MOST_MESSAGE,
+        ws_ping_interval=20.0,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=round(engine.limits.drain),
+        h11_max_incomplete_event_size=64 << 10,
+    )
+    server = _Server(config, engine, on_start)
+    server.run()
+    return server.started
