@@ -18,7 +18,6 @@ from transformers import (
     Qwen3ASRConfig,
     WhisperForConditionalGeneration,
 )
-
 from transformers.models.qwen3_omni_moe.configuration_qwen3_omni_moe import Qwen3OmniMoeThinkerConfig
 
 from fun_asr.cli import main
