@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FASTER_WHISPER", "Run", "Worker", "main"]
+__all__ = ["FASTER_WHISPER", "Run", "Worker", "answer", "main"]
 
 BATCH = 16
 
@@ -50,6 +50,8 @@ class Run:
     peak: int
     """Bytes that the process has had at most."""
     tokens: int = 0
+    resident: int = 0
+    """Bytes that it has afterwards."""
 
 
 class Worker:
@@ -76,7 +78,7 @@ class Worker:
         print("go", file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         if not line:
-            sys.exit("benchmark-models: a system failed (its message is above)")
+            sys.exit("a system failed (its message is above)")
         return Run(**json.loads(line))
 
 
@@ -136,21 +138,30 @@ def transformers(folder: Path, clips: Path, threads: int, batch: int, compute_ty
 def main(system: str, folder: str, clips: str, threads: str, number: str, compute_type: str) -> None:
     """Answer every line of standard input with what a pass over the clips took."""
     load = {"ours": ours, "transformers": transformers}[system]
+    answer(lambda: load(Path(folder), Path(clips), int(threads), int(number), compute_type))
+
+
+def answer(load: Callable[[], Callable[[], int]]) -> None:
+    """Load a system, and answer every line of standard input with what a pass of it took.
+
+    Arguments:
+        load: returns what makes a pass and says how many tokens were written.
+    """
     with _quiet():
-        run = load(Path(folder), Path(clips), int(threads), int(number), compute_type)
+        run = load()
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         with _quiet():
             tokens = run()
         spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "tokens": tokens}
-        spent["peak"] = _peak()
+        spent |= {"peak": _memory("VmHWM"), "resident": _memory("VmRSS")}
         print(json.dumps(spent), flush=True)
 
 
-def _peak() -> int:
+def _memory(field: str) -> int:
     """Bytes; getrusage's number begins with what the process that started this one had."""
     status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    return 1024 * int(status.partition(f"{field}:")[2].split()[0])
 
 
 @contextlib.contextmanager

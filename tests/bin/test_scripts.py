@@ -50,7 +50,9 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     yield call
     torch.set_num_threads(threads)
     sys.path[:] = path
-    for name in {"espeak", "evidence", "joined", "shapes", "workers"} & (set(sys.modules) - modules):
+    for name in {"espeak", "evidence", "joined", "language_models", "processor", "shapes", "workers"} & (
+        set(sys.modules) - modules
+    ):
         del sys.modules[name]
 
 
@@ -114,6 +116,15 @@ def test_benchmark_models(run: Run, manifest: Path) -> None:
     assert list(table)[-3:] == ["ours, float32", "ours, bfloat16", "ours, int8"]
     assert sum(name.startswith("transformers") for name in table) == 4
     assert all(float(cell) > 0 for cells in table.values() for cell in cells)
+
+
+def test_bench_llm(run: Run, manifest: Path) -> None:
+    options = ["--models", "qwen3-asr-tiny,nano-tiny", "--seconds", 4, "--segments", 2, "--threads", 1, "--rounds", 1]
+    rows = [row for row in run("bench-llm", manifest, *options) if row[0] in ("qwen3-asr-tiny", "nano-tiny")]
+    assert len(rows) == 2 * 5
+    assert [row[1] for row in rows[:5]][-3:] == ["ours bfloat16", "ours int8", "ours int4"]
+    assert all(float(cell) > 0 for row in rows for cell in row[2:])
+    run("bench-llm", manifest, "--models", "qwen3-asr-9b", status=2)
 
 
 def test_benchmark_models_refuses_a_size_that_it_does_not_know(run: Run, manifest: Path) -> None:
