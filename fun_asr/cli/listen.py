@@ -108,7 +108,8 @@ def _finish(stream: Stream, show: Callable[[StreamEvent], None]) -> None:
 
 def _write(transcript: Transcript, output_format: str, output: Path | None) -> None:
     from fun_asr.files import write_atomically
-    from fun_asr.writers.formats import SubtitleOptions, make_writers
+    from fun_asr.transcript.cues import SubtitleOptions
+    from fun_asr.writers.formats import make_writers
 
     ((_, writer),) = make_writers([output_format], SubtitleOptions()).items()
     content = writer.encode(transcript)

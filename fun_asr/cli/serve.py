@@ -85,5 +85,9 @@ def serve(
         shown = f"[{address}]" if ":" in address else address
         say(f"listening at http://{shown}:{number} (process {os.getpid()})", address=address, port=number)
 
-    if not run(Engine(transcriber, options, limits), host, port, key=api_key, on_start=started):
-        raise FunASRError(f"{host}:{port}: cannot listen there")
+    engine = Engine(transcriber, options, limits)
+    try:
+        run(engine, host, port, key=api_key, on_start=started)
+    except OSError as error:
+        engine.close()
+        raise FunASRError(f"{host}:{port}: cannot listen there: {error.strerror or error}") from None

@@ -17,6 +17,7 @@ from fun_asr.server.engine import Engine
 from fun_asr.server.errors import on_crash, on_refusal
 from fun_asr.server.funasr import funasr
 from fun_asr.server.guards import BodyGuard, Counted, KeyGuard
+from fun_asr.server.pages import page_routes
 from fun_asr.server.realtime import realtime
 
 __all__ = ["make_app"]
@@ -56,6 +57,7 @@ def make_app(engine: Engine, key: str | None = None) -> Starlette:
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics),
+        *page_routes(),
     ]
 
     sockets = [WebSocketRoute("/v1/realtime", realtime), WebSocketRoute("/", funasr)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from types import FrameType
 
@@ -12,31 +13,36 @@ from fun_asr.server.engine import Engine
 
 __all__ = ["serve"]
 
+BACKLOG = 2048  # connections that wait to be accepted
 MOST_MESSAGE = 16 << 20  # bytes of a WebSocket's message: 15 MiB of sound is OpenAI's most
 
 
 class _Server(uvicorn.Server):
-    """Refuses new work from the first signal on, and says when it listens."""
+    """Refuses new work from the first signal on, and ends as a program that has done what it was asked to."""
 
     def __init__(self, config: uvicorn.Config, engine: Engine, on_start: Callable[[str, int], object]) -> None:
         super().__init__(config)
         self._engine = engine
         self._on_start = on_start
 
-    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
-        await super().startup(sockets)  # type: ignore[arg-type]
-        if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As `uvicorn.Server.startup`."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            host, port = sockets[0].getsockname()[:2]
             self._on_start(host, port)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal lets requests end, the second one does not."""
         self._engine.draining = True
-        super().handle_exit(sig, frame)
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
 
 
 def serve(
     engine: Engine, host: str, port: int, *, key: str | None = None, on_start: Callable[[str, int], object]
-) -> bool:
+) -> None:
     """Serve until SIGTERM or Ctrl-C; requests under way are answered first.
 
     Arguments:
@@ -45,13 +51,13 @@ def serve(
         key: what clients have to send; None lets everybody in.
         on_start: called with the address once it listens.
 
-    Returns:
-        whether it could listen.
+    Raises:
+        OSError: when it cannot listen there.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     config = uvicorn.Config(
         make_app(engine, key),
-        host=host,
-        port=port,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -62,6 +68,5 @@ def serve(
         timeout_graceful_shutdown=round(engine.limits.drain),
         h11_max_incomplete_event_size=64 << 10,
     )
-    server = _Server(config, engine, on_start)
-    server.run()
-    return server.started
+    with listening:
+        _Server(config, engine, on_start).run([listening])

@@ -90,4 +90,4 @@ class SlowSocket:
     async def close(self, code: int = 1000, reason: str = "") -> None:
         """End it, if it has not ended."""
         with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
-            await asyncio.wait_for(self._socket.close(code, reason), 5)
+            await asyncio.wait_for(self._socket.close(code, reason), min(5.0, self._idle))

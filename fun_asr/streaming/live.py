@@ -13,14 +13,16 @@ from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.audio.segment import Span
 from fun_asr.audio.vad import SpeechDetector
 from fun_asr.models.protocol import RecognisedSegment
-from fun_asr.options import TranscriptionOptions
+from fun_asr.options import DEFAULT_BEAM_SIZE, TranscriptionOptions
 from fun_asr.recording import RecordingState
 from fun_asr.streaming.agreement import Agreement
 from fun_asr.streaming.endpoint import Endpointer, Samples, Utterance
 from fun_asr.streaming.events import Committed, Final, Partial, StreamEvent
 from fun_asr.transcript import WRITTEN_WITHOUT_SPACES, ModelInfo, Transcript, Word
 
-__all__ = ["DEFAULT_STREAM", "LiveStream", "Request", "StreamOptions"]
+__all__ = ["DEFAULT_STREAM", "LiveStream", "Request", "StreamOptions", "quick_options"]
+
+CTC_LANGUAGE = "en"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,21 @@ class Request:
     final: bool
 
 
+def quick_options(options: TranscriptionOptions) -> TranscriptionOptions:
+    """Those of a first impression by CTC alone."""
+    return replace(
+        options,
+        decoding="ctc",
+        beam_size=DEFAULT_BEAM_SIZE,
+        task="transcribe",
+        initial_prompt="",
+        itn=False,
+        punctuation=False,
+        word_times=True,
+        temperature_fallback=False,
+    )
+
+
 class LiveStream:
     """The state of one stream.
 
@@ -60,6 +77,8 @@ class LiveStream:
         options: of the final results; their language does not count once it is known.
         longest: seconds, the longest segment that the recogniser takes.
         stream: how the stream is cut.
+        by_ctc: whether the model has a CTC head, which gives the first impression where it knows the language: sooner
+            than the decoder, and without what a decoder invents that has come to the end of the sound.
     """
 
     def __init__(
@@ -68,6 +87,8 @@ class LiveStream:
         options: TranscriptionOptions,
         longest: float,
         stream: StreamOptions = DEFAULT_STREAM,
+        *,
+        by_ctc: bool = False,
     ) -> None:
         self._options = options
         # The first impression: quick, and unchanged by what only whole sentences allow.
@@ -79,6 +100,7 @@ class LiveStream:
             word_times=True,
             temperature_fallback=False,
         )
+        self._quick_options = quick_options(options) if by_ctc else None
         self._stream = stream
         self._endpointer = Endpointer(detector, silence=stream.silence, longest=longest)
         self._recording = RecordingState(None, options.language)
@@ -133,10 +155,14 @@ class LiveStream:
         span = Span(start, utterance.span.end)
         segment = AudioSegment(0, span, utterance.samples[start - utterance.start :], certainty=utterance.certainty)
         self._asked = segment
+        language = self._recording.language or (None if final else self._guess)
+        options = self._options if final else self._partial_options
+        if not final and self._quick_options is not None and language == CTC_LANGUAGE:
+            options = self._quick_options
         return Request(
             segment=segment,
-            language=self._recording.language or (None if final else self._guess),
-            options=self._options if final else self._partial_options,
+            language=language,
+            options=options,
             prior=self._recording.language_evidence,
             final=final,
         )

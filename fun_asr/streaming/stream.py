@@ -10,10 +10,11 @@ import numpy.typing as npt
 
 from fun_asr.audio.arrays import Resampler, checked_samples
 from fun_asr.audio.vad import SpeechDetector
+from fun_asr.errors import ConfigError
 from fun_asr.models.protocol import SegmentRecogniser
 from fun_asr.options import TranscriptionOptions
 from fun_asr.streaming.events import StreamEvent
-from fun_asr.streaming.live import DEFAULT_STREAM, LiveStream, Request, StreamOptions
+from fun_asr.streaming.live import DEFAULT_STREAM, LiveStream, Request, StreamOptions, quick_options
 from fun_asr.transcript import Transcript
 
 __all__ = ["AsyncStream", "Stream"]
@@ -47,7 +48,8 @@ class Stream:
         recogniser.prepare(options)
         self._recogniser = recogniser
         self._resampler = Resampler(sampling_rate)
-        self._live = LiveStream(detector, options, recogniser.segment_seconds, stream)
+        by_ctc = options.task == "transcribe" and _can(recogniser, quick_options(options))
+        self._live = LiveStream(detector, options, recogniser.segment_seconds, stream, by_ctc=by_ctc)
         self._open = True
 
     def __enter__(self) -> Stream:
@@ -114,6 +116,14 @@ class Stream:
                 [request.segment], [request.language], request.options, [request.prior]
             )
             yield from self._live.answer(request, found)
+
+
+def _can(recogniser: SegmentRecogniser, options: TranscriptionOptions) -> bool:
+    try:
+        recogniser.prepare(options)
+    except ConfigError:
+        return False
+    return True
 
 
 class AsyncStream:

@@ -180,6 +180,23 @@ def test_bench_vad(run: Run, manifest: Path, noise: Path) -> None:
     assert float(clean[0][2]) < 5
 
 
+def test_bench_live(run: Run, manifest: Path, tmp_path: Path) -> None:
+    events = [[3.0, [[" no", 1.0, 1.5]], " one attacks"], [4.0, [[" one", 1.5, 2.0]], ""]]
+    whisper = program(
+        tmp_path / "python",
+        f"import json, sys\nfor _ in (p for p in sys.argv if p.endswith('.npy')):\n"
+        f"    print(json.dumps({{'events': {events}, 'compute': 1.0}}))\n",
+    )
+    rows = run(
+        "bench-live", manifest, "--sessions", 2, "--seconds", 4, "--threads", 1, "--clock", "cpu",
+        "--whisper", whisper, "none",
+    )  # fmt: skip
+    assert [row[0] for row in rows[-2:]] == ["Fun-ASR", "LocalAgreement-2, Whisper base int8"]
+    ours, theirs = rows[-2:]
+    assert float(ours[1]) < 30 < float(theirs[1])
+    assert theirs[3].startswith("33.3 %") and theirs[6] == "-"
+
+
 def test_bench_alignment(run: Run, manifest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Espeak:
         """Speaks by playing the clip."""

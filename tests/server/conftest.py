@@ -10,6 +10,7 @@ import openai
 import pytest
 import soundfile
 import uvicorn
+from starlette.applications import Starlette
 
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.vad import SpeechDetector
@@ -27,8 +28,9 @@ __all__ = ["Running", "pcm16", "running", "wav"]
 class Running:
     """A server that listens."""
 
-    def __init__(self, engine: Engine, port: int) -> None:
+    def __init__(self, engine: Engine, app: Starlette, port: int) -> None:
         self.engine = engine
+        self.engine_app = app
         self.address = f"127.0.0.1:{port}"
         self.url = f"http://{self.address}"
 
@@ -47,9 +49,8 @@ def running(
         TranscriptionOptions(),
         limits or ServerLimits(drain=2),
     )
-    config = uvicorn.Config(
-        make_app(engine, key), port=0, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=2
-    )
+    app = make_app(engine, key)
+    config = uvicorn.Config(app, port=0, log_level="warning", ws="websockets-sansio", timeout_graceful_shutdown=2)
     server = uvicorn.Server(config)
     started = threading.Event()
     thread = threading.Thread(target=_run, args=(server, started))
@@ -57,7 +58,7 @@ def running(
     while not server.started and thread.is_alive():
         started.wait(0.01)
     try:
-        yield Running(engine, server.servers[0].sockets[0].getsockname()[1])
+        yield Running(engine, app, server.servers[0].sockets[0].getsockname()[1])
     finally:
         server.should_exit = True
         thread.join()

@@ -1,7 +1,9 @@
 """Speech over OpenAI's realtime WebSocket, driven by OpenAI's own client."""
 
 import base64
+import contextlib
 import json
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -143,25 +145,25 @@ def open_socket(server: Running, **options: Any) -> ClientConnection:
 def test_a_message_that_cannot_be_followed_is_answered_and_the_session_goes_on(
     server: Running, message: str | bytes
 ) -> None:
-    with open_socket(server) as socket:
-        assert json.loads(socket.recv())["type"] == "session.created"
-        socket.send(message)
-        answer = json.loads(socket.recv())
+    with open_socket(server) as connection:
+        assert json.loads(connection.recv())["type"] == "session.created"
+        connection.send(message)
+        answer = json.loads(connection.recv())
         assert answer["type"] == "error" and answer["error"]["message"]
         sound = base64.b64encode(pcm16(spoken("one . . ."), 24_000)).decode()
-        socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": sound}))
-        while (event := json.loads(socket.recv()))["type"] != COMPLETED:
+        connection.send(json.dumps({"type": "input_audio_buffer.append", "audio": sound}))
+        while (event := json.loads(connection.recv()))["type"] != COMPLETED:
             pass
         assert event["transcript"] == "one"
 
 
 def test_silence_says_nothing(server: Running) -> None:
-    with open_socket(server) as socket:
-        socket.recv()
+    with open_socket(server) as connection:
+        connection.recv()
         sound = base64.b64encode(bytes(48_000 * 5)).decode()
-        socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": sound}))
+        connection.send(json.dumps({"type": "input_audio_buffer.append", "audio": sound}))
         with pytest.raises(TimeoutError):
-            socket.recv(timeout=0.5)
+            connection.recv(timeout=0.5)
 
 
 def test_pages_of_others_and_those_without_the_key_are_kept_out(start: Start) -> None:
@@ -171,29 +173,50 @@ def test_pages_of_others_and_those_without_the_key_are_kept_out(start: Start) ->
             open_socket(server, **options)
     with pytest.raises(InvalidStatus):
         open_socket(server, origin="http://elsewhere.example", additional_headers={"Authorization": "Bearer secret"})
-    with open_socket(server, subprotocols=["realtime", "openai-insecure-api-key.secret"]) as socket:
-        assert socket.subprotocol == "realtime"
-        assert json.loads(socket.recv())["type"] == "session.created"
+    with open_socket(server, subprotocols=["realtime", "openai-insecure-api-key.secret"]) as connection:
+        assert connection.subprotocol == "realtime"
+        assert json.loads(connection.recv())["type"] == "session.created"
 
 
 def test_streams_are_bounded_and_freed_by_who_goes_in_mid_word(start: Start) -> None:
     from tests.server.test_rest import eventually
 
     server = start(limits=ServerLimits(streams=1, drain=1))
-    with open_socket(server) as socket:
-        socket.recv()
+    with open_socket(server) as connection:
+        connection.recv()
         with pytest.raises(InvalidStatus):
             open_socket(server)
         sound = pcm16(spoken("one two three"), 24_000)[:60_000]
-        socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(sound).decode()}))
+        connection.send(json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(sound).decode()}))
     assert eventually(lambda: server.engine.streams == 0)
-    with open_socket(server) as socket:
-        assert json.loads(socket.recv())["type"] == "session.created"
+    with open_socket(server) as connection:
+        assert json.loads(connection.recv())["type"] == "session.created"
 
 
 def test_who_sends_nothing_is_left(start: Start) -> None:
     server = start(limits=ServerLimits(idle=0.2, drain=1))
-    with open_socket(server) as socket:
-        socket.recv()
+    with open_socket(server) as connection:
+        connection.recv()
         with pytest.raises(Exception, match="nothing came"):
-            socket.recv(timeout=5)
+            connection.recv(timeout=5)
+
+
+def test_who_never_reads_is_left_and_others_go_on(start: Start) -> None:
+    from tests.server.test_rest import eventually
+
+    server = start(limits=ServerLimits(idle=0.5, drain=1))
+    with socket.create_connection(server.address.split(":")) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        deaf.sendall(
+            b"GET /v1/realtime HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        )
+        # Each of these small frames is answered with a longer error.
+        frame = b"\x81\x82" + bytes(4) + b"[]"
+        deaf.settimeout(0.2)
+        with contextlib.suppress(OSError):
+            for _ in range(400):
+                deaf.sendall(frame * 1000)
+        with open_socket(server) as other:
+            assert json.loads(other.recv())["type"] == "session.created"
+        assert eventually(lambda: server.engine.streams == 0)

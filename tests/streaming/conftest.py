@@ -9,6 +9,7 @@ import pytest
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.audio.vad import SpeechDetector
+from fun_asr.errors import ConfigError
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.options import Task, TranscriptionOptions
 from fun_asr.transcript import ModelInfo, Word
@@ -48,7 +49,8 @@ class ToneRecogniser:
     segment_seconds = 30.0
 
     def prepare(self, options: TranscriptionOptions) -> None:
-        pass
+        if options.decoding == "ctc":
+            raise ConfigError("tones have no CTC head")
 
     def recognise(
         self,

@@ -2,14 +2,16 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import numpy as np
 import pytest
 
 from fun_asr import ConfigError
 from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.audio.vad import SpeechDetector
+from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.options import TranscriptionOptions
 from fun_asr.streaming.events import Committed, Final, Partial, StreamEvent
 from fun_asr.streaming.live import StreamOptions
@@ -97,6 +99,37 @@ def test_partial_results_are_made_of_a_bounded_window(detector: SpeechDetector) 
     assert max(partial) < 11
     committed = [word.text for event in events if isinstance(event, Committed) for word in event.words]
     assert committed == words.split()[: len(committed)] and len(committed) > 50
+
+
+class Head(ToneRecogniser):
+    """Has a CTC head too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decodings: list[str] = []
+
+    def prepare(self, options: TranscriptionOptions) -> None:
+        pass
+
+    def recognise(
+        self,
+        segments: Sequence[AudioSegment],
+        languages: Sequence[str | None],
+        options: TranscriptionOptions,
+        priors: Sequence[Mapping[str, float] | None] | None = None,
+    ) -> list[RecognisedSegment]:
+        self.decodings.append(options.decoding)
+        return super().recognise(segments, languages, options, priors)
+
+
+def test_the_first_impression_is_ctc_s_where_it_knows_the_language(detector: SpeechDetector) -> None:
+    for language, partial in (("en", "ctc"), ("de", "generate")):
+        recogniser = Head()
+        live = Stream(recogniser, detector, TranscriptionOptions(language=language))
+        run(live, spoken("one two three four five . ."))
+        assert set(recogniser.decodings[:-1]) == {partial}
+        assert recogniser.decodings[-1] == "generate"
+        assert live.transcript.text == "one two three four five"
 
 
 def test_what_comes_late_is_recognised_once(detector: SpeechDetector) -> None:
