@@ -94,7 +94,7 @@ def open_safetensors(directory: Path) -> WeightSource:
 
 
 def _safetensors(places: Mapping[str | None, Path], where: Path) -> WeightSource:
-    shards: dict[str, Any] = {}
+    shards: dict[str, Path] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     packed = set()
     for path in dict.fromkeys(places.values()):
@@ -103,7 +103,7 @@ def _safetensors(places: Mapping[str | None, Path], where: Path) -> WeightSource
             for name in shard.keys():  # noqa: SIM118  (not a dict)
                 if None in places or places.get(name) == path:
                     stored = shard.get_slice(name)
-                    shards[name], shapes[name] = (path, shard), tuple(stored.get_shape())
+                    shards[name], shapes[name] = path, tuple(stored.get_shape())
                     if stored.get_dtype() == "U8":
                         packed.add(name)
         except FileNotFoundError:
@@ -120,12 +120,14 @@ def _safetensors(places: Mapping[str | None, Path], where: Path) -> WeightSource
         else:
             fitting = [(*shape[:1], *(1 for _ in shape[1:])), (*shape[:-1], 1)]
         if scales not in fitting:
-            raise CheckpointError(f"{shards[name][0]}: {name} has scales of the shape {list(scales)}")
+            raise CheckpointError(f"{shards[name]}: {name} has scales of the shape {list(scales)}")
 
     def tensor_of(name: str) -> Tensor:
-        path, shard = shards[name]
+        path = shards[name]
         try:
-            return shard.get_tensor(name)  # type: ignore[no-any-return]
+            # Opened anew: the pages of what was read stay in memory until the file is closed.
+            with safe_open(path, framework="pt") as shard:
+                return shard.get_tensor(name)  # type: ignore[no-any-return]
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path}: damaged ({error})") from None
 
@@ -135,13 +137,13 @@ def _safetensors(places: Mapping[str | None, Path], where: Path) -> WeightSource
             if name in packed:
                 return dequantize_int4(unstored_int4(integers), scale, shapes[name][-1])
             return integers.float() * scale
-        return _checked_float(tensor_of(name), name, shards[name][0])
+        return _checked_float(tensor_of(name), name, shards[name])
 
     def read_scaled(name: str) -> tuple[Tensor, Tensor]:
         integers, scale = tensor_of(name), tensor_of(name + INT8_SCALE_SUFFIX)
         if integers.dtype not in (torch.int8, torch.uint8):
-            raise CheckpointError(f"{shards[name][0]}: {name} has scales and is not int8 or int4")
-        return integers, _checked_float(scale, name + INT8_SCALE_SUFFIX, shards[name][0]).float()
+            raise CheckpointError(f"{shards[name]}: {name} has scales and is not int8 or int4")
+        return integers, _checked_float(scale, name + INT8_SCALE_SUFFIX, shards[name]).float()
 
     def read_int4(name: str) -> tuple[Tensor, Tensor] | None:
         if name not in scaled & packed:
