@@ -118,17 +118,18 @@ def test_benchmark_models(run: Run, manifest: Path) -> None:
     assert all(float(cell) > 0 for cells in table.values() for cell in cells)
 
 
-def test_bench_llm(run: Run, manifest: Path) -> None:
-    options = ["--models", "qwen3-asr-tiny,nano-tiny", "--seconds", 4, "--segments", 2, "--threads", 1, "--rounds", 1]
-    rows = [row for row in run("bench-llm", manifest, *options) if row[0] in ("qwen3-asr-tiny", "nano-tiny")]
-    assert len(rows) == 2 * 5
-    assert [row[1] for row in rows[:5]][-3:] == ["ours bfloat16", "ours int8", "ours int4"]
-    assert all(float(cell) > 0 for row in rows for cell in row[2:])
-    run("bench-llm", manifest, "--models", "qwen3-asr-9b", status=2)
+@pytest.mark.parametrize("model", ["qwen3-asr-tiny", "nano-tiny"])
+def test_bench_llm(run: Run, manifest: Path, model: str) -> None:
+    options = ["--seconds", 4, "--segments", 2, "--threads", 1, "--rounds", 1]
+    rows = run("bench-llm", manifest, "--models", model, "--systems", "transformers float32,ours int4", *options)
+    assert [row[:2] for row in rows[-2:]] == [[model, "transformers float32"], [model, "ours int4"]]
+    assert rows[-2][3] == "1.00"
+    assert all(float(cell) > 0 for row in rows[-2:] for cell in row[2:])
 
 
 def test_benchmark_models_refuses_a_size_that_it_does_not_know(run: Run, manifest: Path) -> None:
     run("benchmark-models", manifest, "--models", "parakeet-9b", status=2)
+    run("bench-llm", manifest, "--models", "qwen3-asr-9b", status=2)
 
 
 def test_benchmark_languages(run: Run, manifest: Path) -> None:
