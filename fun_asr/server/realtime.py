@@ -7,6 +7,7 @@ import base64
 import binascii
 import json
 import uuid
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -89,7 +90,8 @@ class _Session:
         self._stream: Stream | None = None
         self._offset = 0.0  # seconds of the session before the stream
         self._waiting = 0.0  # seconds of sound in the queue
-        self._queue: asyncio.Queue[Int16 | str | None] = asyncio.Queue()
+        self._inbox: deque[Int16 | str] = deque()  # sound and orders
+        self._came = asyncio.Event()
         self._room = asyncio.Event()
         self._buffered = 0.0  # seconds since the last commit
         self._items: dict[int, str] = {}
@@ -136,14 +138,14 @@ class _Session:
             if not self._buffered:
                 raise ProtocolError("nothing to commit: the buffer is empty")
             self._buffered = 0.0
-            self._queue.put_nowait("commit")
+            self._put("commit")
         elif kind == "input_audio_buffer.clear":
             self._buffered = 0.0
-            self._queue.put_nowait("clear")
+            self._put("clear")
         elif kind in ("session.update", "transcription_session.update"):
             self._settings = _updated(self._settings, event.get("session"), self._engine)
             # What was said before is said under the settings before.
-            self._queue.put_nowait("commit silently")
+            self._put("commit silently")
             await self._send(f"{kind}d", session=self._described())
         else:
             raise ProtocolError(f"unknown event type {kind[:60]!r}")
@@ -165,23 +167,28 @@ class _Session:
             await self._room.wait()
         self._waiting += len(samples) / rate
         self._buffered += len(samples) / rate
-        self._queue.put_nowait(samples)
+        self._put(samples)
+
+    def _put(self, item: Int16 | str) -> None:
+        self._inbox.append(item)
+        self._came.set()
 
     async def _feed(self) -> None:
         settings = self._settings
         while True:
-            item = await self._queue.get()
+            while not self._inbox:
+                self._came.clear()
+                await self._came.wait()
+            item = self._inbox.popleft()
             if isinstance(item, str):
                 await self._order(item, settings)
                 settings = self._settings
                 continue
-            assert item is not None
             parts = [item]
             # What has come in the meantime is fed at once: a partial result of the past helps nobody.
-            while not self._queue.empty() and isinstance(self._queue._queue[0], np.ndarray):  # type: ignore[attr-defined]
-                following = self._queue.get_nowait()
-                assert not isinstance(following, str | None)
+            while self._inbox and not isinstance(following := self._inbox[0], str):
                 parts.append(following)
+                self._inbox.popleft()
             samples = np.concatenate(parts)
             if self._stream is None:
                 settings = self._settings
