@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
+from itertools import count
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast, overload
 
@@ -22,6 +23,7 @@ from fun_asr.audio.spool import Source, Spool, is_source
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
 from fun_asr.bundled import BUNDLED_MODEL
 from fun_asr.callbacks import iterate
+from fun_asr.clips import checked_clips, cut_into, joined
 from fun_asr.decoding.guard import is_silent
 from fun_asr.errors import AudioDecodeError, ConfigError
 from fun_asr.layers.routing_stats import LayerRouting, collect_routing
@@ -123,6 +125,8 @@ class TranscriptionKeywords(TypedDict, total=False):
             follow. It needs a decoder that writes words one after another.
         temperature_fallback: try a segment with a loop or an unlikely text again at random, ever more freely, as
             Whisper does; for models without a CTC head, which tells what was not said.
+        clip_timestamps: seconds of each recording between which it is transcribed: start, end, start, end, ...; without
+            the last end up to its end. Times stay those of the recording.
         channels: "mix" (one channel alone where they cancel each other), "left", "right", a number from 1, or
             "each": every channel by itself, its number in `Segment.channel`.
         track: of a file with several audio tracks: a number from 1, a language, or "all"; None is the one that a
@@ -142,6 +146,7 @@ class TranscriptionKeywords(TypedDict, total=False):
     task: Task
     initial_prompt: str
     temperature_fallback: bool
+    clip_timestamps: Sequence[float]
     channels: str
     track: str | int | None
     strict: bool
@@ -379,20 +384,23 @@ class Transcriber:
         on_segments: NewSegments | None,
     ) -> Generator[Result, None, None]:
         recordings: dict[int, RecordingState] = {}
+        numbers = count()
 
         def opened() -> Iterator[str | Excerpt]:
-            for index, path in enumerate(paths):
-                name = os.fsdecode(path)
+            for path in paths:
                 offset = path.offset if isinstance(path, Excerpt) else 0.0
-                recordings[index] = RecordingState(name, options.language, offset=offset)
-                yield path if isinstance(path, Excerpt) else name
+                for part, start in cut_into(path, options.clip_timestamps):
+                    state = RecordingState(os.fsdecode(path), options.language, offset=offset, start=start)
+                    recordings[next(numbers)] = state
+                    yield part
 
         # Closed with this iterator, so that the readers end when the caller stops early.
         segments = read_segments(
             opened(), self.recogniser.segment_seconds, default_workers(), self._detector, options.audio
         )
         with closing(segments) as events:
-            yield from self._results(events, recordings, options, on_progress, on_segments)
+            results = self._results(events, recordings, options, on_progress, on_segments)
+            yield from joined(results, options.clip_timestamps)
 
     def _results(
         self,
@@ -498,6 +506,7 @@ def transcription_options(keywords: TranscriptionKeywords) -> TranscriptionOptio
     if unknown is not None:
         raise TypeError(f"unexpected keyword argument {unknown!r}")
     values["language"], values["languages"] = known_codes(values.pop("language", None))
+    values["clip_timestamps"] = checked_clips(values.pop("clip_timestamps", ()))
     values["hotwords"] = checked_hotwords(values.pop("hotwords", ()))
     audio = {name: values.pop(name) for name in ("channels", "track", "strict") if name in values}
     if audio.get("track") is not None:

@@ -17,7 +17,7 @@ LAYERS = (
     ("punctuation", "decoding"),
     ("drafts",),
     ("models",),
-    ("pool", "inputs", "scoring", "hub"),
+    ("clips", "pool", "inputs", "scoring", "hub"),
     ("writers",),
     ("recording",),
     ("streaming",),

@@ -59,11 +59,35 @@ def _languages(ctx: click.Context, param: click.Parameter, value: str) -> tuple[
     return tuple(codes)
 
 
+def _model(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """The folder or file; a published model's name, which is none, is answered with how to get it."""
+    if value is not None and not value.exists():
+        from fun_asr.hub.catalogue import catalogue
+
+        names = [model.name for model in catalogue()]
+        whisper = {"large": "large-v3", "turbo": "large-v3-turbo"}.get(str(value), str(value))
+        for name in (str(value), f"whisper-{whisper}", value.name):
+            if name in names:
+                raise click.BadParameter(
+                    f"there is no folder {value}; fetch it with fun-asr models download {name}, then -m {name}"
+                )
+    return value
+
+
 def _hotwords(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Hotword, ...]:
     from fun_asr.text.hotwords import parse_hotwords
 
     try:
         return () if value is None else parse_hotwords(value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _clips(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:
+    from fun_asr.clips import parse_clips
+
+    try:
+        return () if value is None else parse_clips(value)
     except ConfigError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -82,6 +106,7 @@ _MODEL_OPTIONS = (
         "--model",
         "directory",
         type=click.Path(path_type=Path),
+        callback=_model,
         help="A model's folder as it is published, or its .nemo or .pt file. [default: bundled]",
     ),
     click.option(
@@ -179,6 +204,12 @@ _DECODER_OPTIONS = (
 )
 
 _AUDIO_OPTIONS = (
+    click.option(
+        "--clip_timestamps",
+        metavar="START,END,...",
+        callback=_clips,
+        help="Transcribe these parts alone, in seconds: 0,30,60,90; without the last end to the end.",
+    ),
     click.option(
         "--channels",
         default="mix",
