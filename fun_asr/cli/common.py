@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fun_asr.audio.options import AudioOptions, RawFormat
+from fun_asr.cli.help import complete_files, complete_languages
 from fun_asr.cli.say import say
 from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError, Terminated
 from fun_asr.options import DEFAULT_BEAM_SIZE, ModelOptions, TranscriptionOptions
@@ -116,6 +117,7 @@ _MODEL_OPTIONS = (
         default="auto",
         show_default=True,
         callback=_languages,
+        shell_complete=complete_languages,
         help="Code, tag or name: de, pt-BR, German; several with commas are those that are looked for.",
     ),
     click.option(
@@ -178,6 +180,7 @@ _DECODING_OPTIONS = (
         "--hotwords",
         metavar="A,B|FILE",
         callback=_hotwords,
+        shell_complete=complete_files,
         help="Phrases to prefer where they may have been said; in FILE one a line, a tab and its weight if not 1.",
     ),
 )
