@@ -32,12 +32,13 @@ from fun_asr.models.protocol import RecognisedSegment, SegmentRecogniser
 from fun_asr.models.registry import load_recogniser
 from fun_asr.options import Decoding, ModelOptions, Task, TranscriptionOptions
 from fun_asr.pool import SegmentPool
+from fun_asr.probing import Audio, DetectedLanguage, align_text, detect_language, samples_of
 from fun_asr.recording import RecordingState
 from fun_asr.streaming.live import DEFAULT_STREAM, StreamOptions
 from fun_asr.streaming.stream import Stream
 from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.languages import language_code, unknown_language
-from fun_asr.transcript import ModelInfo, Result, Segment, Transcript, TranscriptionFailure
+from fun_asr.transcript import ModelInfo, Result, Segment, Transcript, TranscriptionFailure, Word
 from fun_asr.weights.directory import VAD_FILE
 
 __all__ = ["Transcriber", "load", "load_model"]
@@ -155,7 +156,8 @@ class TranscriptionKeywords(TypedDict, total=False):
 class Transcriber:
     """A loaded model; `load_model` makes one.
 
-    The same input, batch size and device give the same output.
+    The same input, batch size and device give the same output. Several threads may use one at the same time, each gets
+    what it would get alone; they share torch's threads, so that one call with all recordings is faster.
 
     Arguments:
         recogniser: the model.
@@ -366,6 +368,58 @@ class Transcriber:
         result = next(self._results(events(), {0: RecordingState(None, options.language)}, options, None))
         assert isinstance(result, Transcript)
         return result
+
+    def detect_language(
+        self, audio: Audio, *, sampling_rate: int = SAMPLE_RATE, among: Sequence[str] = ()
+    ) -> DetectedLanguage | None:
+        """The language that is spoken first in a recording.
+
+        Arguments:
+            audio: a recording, as for `transcribe`, or mono samples, as for `transcribe_samples`.
+            sampling_rate: of samples, Hz.
+            among: codes, tags or names of the languages that are looked for; none for all that the model knows.
+
+        Returns:
+            the language of the first segment, of at most 30 s, in which somebody speaks; None where nobody does.
+
+        Raises:
+            ConfigError: when the model does not tell languages, or does not know one of `among`.
+            AudioDecodeError: when the recording cannot be read.
+        """
+        one, several = known_codes(among)
+        codes = several if one is None else (one,)
+        self._check(TranscriptionOptions(languages=codes))
+        return detect_language(self.recogniser, self._detector, samples_of(audio, sampling_rate), codes)
+
+    def align(
+        self, text: str, audio: Audio, *, language: str | None = None, sampling_rate: int = SAMPLE_RATE
+    ) -> tuple[Word, ...]:
+        """Find when the words of a text are said, by CTC where the model has it for the language, else by attention.
+
+        Arguments:
+            text: what is said, as it is written.
+            audio: a recording, as for `transcribe`, or mono samples, as for `transcribe_samples`; of at most a segment
+                of the model, most have 30 s.
+            language: code, tag or name of the text's; None detects it.
+            sampling_rate: of samples, Hz.
+
+        Returns:
+            the words with times in seconds, characters in a language without spaces; with confidence where CTC was
+            asked.
+
+        Raises:
+            ConfigError: when the model cannot do it or does not know the language, or the sound is too long.
+            AudioDecodeError: when the recording cannot be read.
+        """
+        samples = samples_of(audio, sampling_rate)
+        code, _ = known_codes(language)
+        if code is None:
+            found = detect_language(self.recogniser, self._detector, samples)
+            if found is None:
+                raise ConfigError("nobody is heard in the sound, so that its language is not known: give one")
+            code = found.code
+        self._check(TranscriptionOptions(language=code))
+        return align_text(self.recogniser, text, samples, code)
 
     def _check(self, options: TranscriptionOptions) -> None:
         """Raises ConfigError for what this model cannot do."""

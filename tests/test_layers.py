@@ -19,7 +19,7 @@ LAYERS = (
     ("models",),
     ("clips", "pool", "inputs", "scoring", "hub"),
     ("writers",),
-    ("recording",),
+    ("recording", "probing"),
     ("streaming",),
     ("transcriber",),
     ("convert", "batch"),
