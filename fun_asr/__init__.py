@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 from fun_asr.threads import set_up_threads
 
 if TYPE_CHECKING:
+    from fun_asr.audio.load import decode_audio
     from fun_asr.errors import AudioDecodeError, CheckpointError, ConfigError, FunASRError, ManifestError, ScoringError
+    from fun_asr.probing import DetectedLanguage
     from fun_asr.scoring.texts import WordErrorRate, wer
     from fun_asr.streaming.events import Committed, Final, Partial
     from fun_asr.streaming.stream import AsyncStream, Stream
@@ -33,6 +35,7 @@ __all__ = [
     "Committed",
     "ConfigError",
     "Cut",
+    "DetectedLanguage",
     "Final",
     "FunASRError",
     "ManifestError",
@@ -47,6 +50,7 @@ __all__ = [
     "Word",
     "WordErrorRate",
     "__version__",
+    "decode_audio",
     "load_model",
     "wer",
 ]
@@ -59,6 +63,7 @@ _MODULE_OF = {
     "Committed": "fun_asr.streaming.events",
     "ConfigError": "fun_asr.errors",
     "Cut": "fun_asr.transcript",
+    "DetectedLanguage": "fun_asr.probing",
     "Final": "fun_asr.streaming.events",
     "FunASRError": "fun_asr.errors",
     "ManifestError": "fun_asr.errors",
@@ -72,6 +77,7 @@ _MODULE_OF = {
     "TranscriptionFailure": "fun_asr.transcript",
     "Word": "fun_asr.transcript",
     "WordErrorRate": "fun_asr.scoring.texts",
+    "decode_audio": "fun_asr.audio.load",
     "load_model": "fun_asr.transcriber",
     "wer": "fun_asr.scoring.texts",
 }

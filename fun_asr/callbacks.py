@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import TypeVar
 
 __all__ = ["iterate"]
@@ -49,7 +50,8 @@ def iterate(function: Callable[[Callable[[T], None]], object], ahead: int = 64) 
             if not stopped.is_set():
                 put(False, error)
 
-    thread = threading.Thread(target=run, name="fun-asr", daemon=True)
+    # In the caller's context: what it counts or collects goes on in here.
+    thread = threading.Thread(target=copy_context().run, args=(run,), name="fun-asr", daemon=True)
     thread.start()
     try:
         while True:

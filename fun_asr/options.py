@@ -78,6 +78,9 @@ class TranscriptionOptions:
     temperature_fallback: bool = False
     """Whether a segment with a loop or an unlikely text is tried again at random, ever more freely; a model with a CTC
     head needs none of it."""
+    clip_timestamps: tuple[float, ...] = ()
+    """Start, end, start, ... in seconds: the parts of each recording that are transcribed; none for all of it. The last
+    end may be left out. `fun_asr.clips.checked_clips` gives them."""
     guard: bool = True
     """Whether invented text is cut; without, what the search found stays, for those who measure the guard."""
 

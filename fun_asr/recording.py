@@ -10,6 +10,7 @@ from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.audio.report import AudioReport, Loss
 from fun_asr.audio.segment import Span
+from fun_asr.clips import moved
 from fun_asr.errors import AudioDecodeError
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.transcript import Cut, Lost, ModelInfo, Result, Segment, Transcript, TranscriptionFailure
@@ -62,6 +63,8 @@ class RecordingState:
     """Code; None where it is detected."""
     offset: float = 0.0
     """Seconds into the file at which it begins, where it is a part of one."""
+    start: float = 0.0
+    """Seconds of the transcript at which it begins, where that has several parts of a recording."""
     language_evidence: Mapping[str, float] | None = None
     """What the first segment whose language was detected says of it: the prior of the others."""
     samples: int = 0
@@ -90,8 +93,11 @@ class RecordingState:
         """
         found: list[Segment] = []
         while self.expected and self.expected[0] in self.unsaid:
-            found += sentences(self.unsaid.pop(self.expected.popleft()).segment(self.language, None))
+            found += self._sentences(self.unsaid.pop(self.expected.popleft()).segment(self.language, None))
         return found
+
+    def _sentences(self, chunk: Segment) -> list[Segment]:
+        return [moved(sentence, self.start) for sentence in sentences(chunk)]
 
     def add(self, segment: AudioSegment, found: RecognisedSegment) -> None:
         """Take up what was recognised of a segment."""
@@ -114,22 +120,22 @@ class RecordingState:
         ordered = sorted(self.finished, key=lambda done: done.order)
         language, probability = self._main_language(ordered)
         chunks = tuple(done.segment(language, probability) for done in ordered)
-        segments = [sentence for chunk in chunks for sentence in sentences(chunk)]
+        segments = [sentence for chunk in chunks for sentence in self._sentences(chunk)]
         return Transcript(
             path=self.path,
             offset=self.offset,
-            duration=self.samples / SAMPLE_RATE,
+            duration=self.start + self.samples / SAMPLE_RATE,
             language=language,
             language_probability=probability,
             segments=tuple(sorted(segments, key=lambda segment: segment.start)),
-            chunks=chunks,
+            chunks=tuple(moved(chunk, self.start) for chunk in chunks),
             word_times=any(done.found.word_times for done in ordered),
             cut=Cut(
                 silent_segments=sum(not done.found.spoken for done in ordered),
                 loops=sum(done.found.looped for done in ordered),
                 words=sum(done.found.cut_words for done in ordered),
             ),
-            lost=tuple(_lost(loss) for loss in self.report.lost),
+            lost=tuple(_lost(loss, self.start) for loss in self.report.lost),
             warnings=tuple(self.report.lines()),
             model=model,
         )
@@ -150,6 +156,6 @@ class RecordingState:
         return language, probabilities[language]
 
 
-def _lost(loss: Loss) -> Lost:
+def _lost(loss: Loss, moved_by: float) -> Lost:
     start, duration = loss.seconds
-    return Lost(start=start, duration=duration, cause=loss.cause)
+    return Lost(start=moved_by + start, duration=duration, cause=loss.cause)

@@ -7,6 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
+from itertools import count
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast, overload
 
@@ -22,6 +23,7 @@ from fun_asr.audio.spool import Source, Spool, is_source
 from fun_asr.audio.vad import SpeechDetector, load_speech_detector
 from fun_asr.bundled import BUNDLED_MODEL
 from fun_asr.callbacks import iterate
+from fun_asr.clips import checked_clips, cut_into, joined
 from fun_asr.decoding.guard import is_silent
 from fun_asr.errors import AudioDecodeError, ConfigError
 from fun_asr.layers.routing_stats import LayerRouting, collect_routing
@@ -30,12 +32,13 @@ from fun_asr.models.protocol import RecognisedSegment, SegmentRecogniser
 from fun_asr.models.registry import load_recogniser
 from fun_asr.options import Decoding, ModelOptions, Task, TranscriptionOptions
 from fun_asr.pool import SegmentPool
+from fun_asr.probing import Audio, DetectedLanguage, align_text, detect_language, samples_of
 from fun_asr.recording import RecordingState
 from fun_asr.streaming.live import DEFAULT_STREAM, StreamOptions
 from fun_asr.streaming.stream import Stream
 from fun_asr.text.hotwords import checked_hotwords
 from fun_asr.text.languages import language_code, unknown_language
-from fun_asr.transcript import ModelInfo, Result, Segment, Transcript, TranscriptionFailure
+from fun_asr.transcript import ModelInfo, Result, Segment, Transcript, TranscriptionFailure, Word
 from fun_asr.weights.directory import VAD_FILE
 
 __all__ = ["Transcriber", "load", "load_model"]
@@ -123,6 +126,8 @@ class TranscriptionKeywords(TypedDict, total=False):
             follow. It needs a decoder that writes words one after another.
         temperature_fallback: try a segment with a loop or an unlikely text again at random, ever more freely, as
             Whisper does; for models without a CTC head, which tells what was not said.
+        clip_timestamps: seconds of each recording between which it is transcribed: start, end, start, end, ...; without
+            the last end up to its end. Times stay those of the recording.
         channels: "mix" (one channel alone where they cancel each other), "left", "right", a number from 1, or
             "each": every channel by itself, its number in `Segment.channel`.
         track: of a file with several audio tracks: a number from 1, a language, or "all"; None is the one that a
@@ -142,6 +147,7 @@ class TranscriptionKeywords(TypedDict, total=False):
     task: Task
     initial_prompt: str
     temperature_fallback: bool
+    clip_timestamps: Sequence[float]
     channels: str
     track: str | int | None
     strict: bool
@@ -150,7 +156,8 @@ class TranscriptionKeywords(TypedDict, total=False):
 class Transcriber:
     """A loaded model; `load_model` makes one.
 
-    The same input, batch size and device give the same output.
+    The same input, batch size and device give the same output. Several threads may use one at the same time, each gets
+    what it would get alone; they share torch's threads, so that one call with all recordings is faster.
 
     Arguments:
         recogniser: the model.
@@ -366,6 +373,58 @@ class Transcriber:
         assert isinstance(result, Transcript)
         return result
 
+    def detect_language(
+        self, audio: Audio, *, sampling_rate: int = SAMPLE_RATE, among: Sequence[str] = ()
+    ) -> DetectedLanguage | None:
+        """The language that is spoken first in a recording.
+
+        Arguments:
+            audio: a recording, as for `transcribe`, or mono samples, as for `transcribe_samples`.
+            sampling_rate: of samples, Hz.
+            among: codes, tags or names of the languages that are looked for; none for all that the model knows.
+
+        Returns:
+            the language of the first segment, of at most 30 s, in which somebody speaks; None where nobody does.
+
+        Raises:
+            ConfigError: when the model does not tell languages, or does not know one of `among`.
+            AudioDecodeError: when the recording cannot be read.
+        """
+        one, several = known_codes(among)
+        codes = several if one is None else (one,)
+        self.check(TranscriptionOptions(languages=codes))
+        return detect_language(self.recogniser, self._detector, samples_of(audio, sampling_rate), codes)
+
+    def align(
+        self, text: str, audio: Audio, *, language: str | None = None, sampling_rate: int = SAMPLE_RATE
+    ) -> tuple[Word, ...]:
+        """Find when the words of a text are said, by CTC where the model has it for the language, else by attention.
+
+        Arguments:
+            text: what is said, as it is written.
+            audio: a recording, as for `transcribe`, or mono samples, as for `transcribe_samples`; of at most a segment
+                of the model, most have 30 s.
+            language: code, tag or name of the text's; None detects it.
+            sampling_rate: of samples, Hz.
+
+        Returns:
+            the words with times in seconds, characters in a language without spaces; with confidence where CTC was
+            asked.
+
+        Raises:
+            ConfigError: when the model cannot do it or does not know the language, or the sound is too long.
+            AudioDecodeError: when the recording cannot be read.
+        """
+        samples = samples_of(audio, sampling_rate)
+        code, _ = known_codes(language)
+        if code is None:
+            found = detect_language(self.recogniser, self._detector, samples)
+            if found is None:
+                raise ConfigError("nobody is heard in the sound, so that its language is not known: give one")
+            code = found.code
+        self.check(TranscriptionOptions(language=code))
+        return align_text(self.recogniser, text, samples, code)
+
     def check(self, options: TranscriptionOptions) -> None:
         """Find out whether this model can follow options.
 
@@ -387,20 +446,23 @@ class Transcriber:
         on_segments: NewSegments | None,
     ) -> Generator[Result, None, None]:
         recordings: dict[int, RecordingState] = {}
+        numbers = count()
 
         def opened() -> Iterator[str | Excerpt]:
-            for index, path in enumerate(paths):
-                name = os.fsdecode(path)
+            for path in paths:
                 offset = path.offset if isinstance(path, Excerpt) else 0.0
-                recordings[index] = RecordingState(name, options.language, offset=offset)
-                yield path if isinstance(path, Excerpt) else name
+                for part, start in cut_into(path, options.clip_timestamps):
+                    state = RecordingState(os.fsdecode(path), options.language, offset=offset, start=start)
+                    recordings[next(numbers)] = state
+                    yield part
 
         # Closed with this iterator, so that the readers end when the caller stops early.
         segments = read_segments(
             opened(), self.recogniser.segment_seconds, default_workers(), self._detector, options.audio
         )
         with closing(segments) as events:
-            yield from self._results(events, recordings, options, on_progress, on_segments)
+            results = self._results(events, recordings, options, on_progress, on_segments)
+            yield from joined(results, options.clip_timestamps)
 
     def _results(
         self,
@@ -506,6 +568,7 @@ def transcription_options(keywords: TranscriptionKeywords) -> TranscriptionOptio
     if unknown is not None:
         raise TypeError(f"unexpected keyword argument {unknown!r}")
     values["language"], values["languages"] = known_codes(values.pop("language", None))
+    values["clip_timestamps"] = checked_clips(values.pop("clip_timestamps", ()))
     values["hotwords"] = checked_hotwords(values.pop("hotwords", ()))
     audio = {name: values.pop(name) for name in ("channels", "track", "strict") if name in values}
     if audio.get("track") is not None:

@@ -144,8 +144,8 @@ def _in_one_line(error: Exception) -> str:
     params=[_debug_option],
     context_settings={
         "help_option_names": ["-h", "--help"],
-        # --batch_size, as other recognisers spell it, is --batch-size.
-        "token_normalize_func": lambda token: token.replace("_", "-"),
+        # --batch-size is --batch_size, and messages call it so, as --help and other recognisers do.
+        "token_normalize_func": lambda token: token.replace("-", "_"),
     },
 )
 @click.version_option(__version__, "-V", "--version", prog_name="fun-asr", message="%(prog)s %(version)s")

@@ -18,6 +18,7 @@ from fun_asr.cli.common import (
     recognition_options,
     terminated_like_interrupted,
 )
+from fun_asr.cli.help import GroupedCommand, complete_files
 from fun_asr.cli.log import log_options
 from fun_asr.cli.output import output_options
 from fun_asr.cli.progress import BatchProgress
@@ -43,8 +44,18 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     return int(match[1]), int(match[2])
 
 
-@click.command(short_help="Transcribe folders and lists of recordings, resumable.")
-@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.command(
+    cls=GroupedCommand,
+    short_help="Transcribe folders and lists of recordings, resumable.",
+    examples=(
+        ("fun-asr batch recordings/ -o out -f txt,srt", "a folder; again, it does what is missing or has changed"),
+        ("fun-asr batch list.jsonl -o out -f jsonl", "the recordings of a manifest, or parts of them"),
+        ("fun-asr batch recordings/ -o out --dry_run", "only say what would be done"),
+        ("fun-asr batch recordings/ -o out --shard 2/8", "the second of eight machines' share"),
+        ("find talks -name '*.mp3' | fun-asr batch - -o out", "the paths of a list on standard input"),
+    ),
+)
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, shell_complete=complete_files)
 @click.option("-o", "--output_dir", type=click.Path(path_type=Path), required=True, help="Write the transcripts below.")
 @output_options
 @click.option("-r", "--recursive/--no_recursive", default=True, show_default=True, help="Search folders below folders.")

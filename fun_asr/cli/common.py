@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from fun_asr.audio.options import AudioOptions, RawFormat
+from fun_asr.cli.help import complete_files, complete_languages
 from fun_asr.cli.say import say
 from fun_asr.errors import AudioDecodeError, ConfigError, FunASRError, Terminated
 from fun_asr.options import DEFAULT_BEAM_SIZE, ModelOptions, TranscriptionOptions
@@ -59,11 +60,35 @@ def _languages(ctx: click.Context, param: click.Parameter, value: str) -> tuple[
     return tuple(codes)
 
 
+def _model(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    """The folder or file; a published model's name, which is none, is answered with how to get it."""
+    if value is not None and not value.exists():
+        from fun_asr.hub.catalogue import catalogue
+
+        names = [model.name for model in catalogue()]
+        whisper = {"large": "large-v3", "turbo": "large-v3-turbo"}.get(str(value), str(value))
+        for name in (str(value), f"whisper-{whisper}", value.name):
+            if name in names:
+                raise click.BadParameter(
+                    f"there is no folder {value}; fetch it with fun-asr models download {name}, then -m {name}"
+                )
+    return value
+
+
 def _hotwords(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[Hotword, ...]:
     from fun_asr.text.hotwords import parse_hotwords
 
     try:
         return () if value is None else parse_hotwords(value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _clips(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[float, ...]:
+    from fun_asr.clips import parse_clips
+
+    try:
+        return () if value is None else parse_clips(value)
     except ConfigError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -82,6 +107,7 @@ _MODEL_OPTIONS = (
         "--model",
         "directory",
         type=click.Path(path_type=Path),
+        callback=_model,
         help="A model's folder as it is published, or its .nemo or .pt file. [default: bundled]",
     ),
     click.option(
@@ -91,6 +117,7 @@ _MODEL_OPTIONS = (
         default="auto",
         show_default=True,
         callback=_languages,
+        shell_complete=complete_languages,
         help="Code, tag or name: de, pt-BR, German; several with commas are those that are looked for.",
     ),
     click.option(
@@ -153,6 +180,7 @@ _DECODING_OPTIONS = (
         "--hotwords",
         metavar="A,B|FILE",
         callback=_hotwords,
+        shell_complete=complete_files,
         help="Phrases to prefer where they may have been said; in FILE one a line, a tab and its weight if not 1.",
     ),
 )
@@ -179,6 +207,12 @@ _DECODER_OPTIONS = (
 )
 
 _AUDIO_OPTIONS = (
+    click.option(
+        "--clip_timestamps",
+        metavar="START,END,...",
+        callback=_clips,
+        help="Transcribe these parts alone, in seconds: 0,30,60,90; without the last end to the end.",
+    ),
     click.option(
         "--channels",
         default="mix",

@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING
 import click
 
 from fun_asr.cli.common import make_writable, recognition_options, terminated_like_interrupted
+from fun_asr.cli.help import GroupedCommand
 
 if TYPE_CHECKING:
     from fun_asr.options import ModelOptions, TranscriptionOptions
 
 
-@click.command(short_help="Transcribe manifests and score the transcripts.")
+@click.command(
+    cls=GroupedCommand,
+    short_help="Transcribe manifests and score the transcripts.",
+    examples=(
+        ("fun-asr evaluate dev.jsonl -o out", "word error rates of a manifest"),
+        ("fun-asr evaluate dev.jsonl test.jsonl -o out --by language --html report.html", "with a report to look at"),
+        ("fun-asr evaluate -m my-model dev.jsonl -o out --beam_size 1", "of another model, greedy"),
+    ),
+)
 @click.argument(
     "manifests", metavar="MANIFEST...", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True)
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from fun_asr.cli.common import Command
+from fun_asr.cli.help import complete_formats
 from fun_asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ _OPTIONS = (
         multiple=True,
         default=("txt",),
         show_default="txt",
+        shell_complete=complete_formats,
         help="txt, json, jsonl, srt, vtt, tsv, ctm, stm, TextGrid or all; several with commas or repeated.",
     ),
     click.option(

@@ -25,6 +25,7 @@ from fun_asr.cli.common import (
     renamed,
     without_standard_input,
 )
+from fun_asr.cli.help import GroupedCommand, complete_files
 from fun_asr.cli.log import log_options
 from fun_asr.cli.output import output_options
 from fun_asr.cli.progress import Progress, record_done
@@ -44,8 +45,19 @@ if TYPE_CHECKING:
 _FATAL_WRITE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
-@click.command(short_help="Transcribe audio and video files.")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True)
+@click.command(
+    cls=GroupedCommand,
+    short_help="Transcribe audio and video files.",
+    examples=(
+        ("fun-asr transcribe talk.mp4", "the text, on standard output"),
+        ("fun-asr transcribe -l de -f srt -o out talk.mp4", "German subtitles, in out/talk.srt"),
+        ("fun-asr transcribe -o out -f json,srt recordings/", "of every recording in a folder and below"),
+        ('fun-asr transcribe --hotwords "Quillan, Ada Lovelace" talk.m4a', "with names it should know"),
+        ("fun-asr transcribe --clip_timestamps 0,30,60,90 talk.mp3", "the first half minute and the third"),
+        ("cat call.wav | fun-asr transcribe -", "of standard input"),
+    ),
+)
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, shell_complete=complete_files)
 @recognition_options
 @click.option("-o", "--output_dir", type=click.Path(path_type=Path), help="Write files for each recording in here.")
 @click.option(

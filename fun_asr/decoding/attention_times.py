@@ -9,6 +9,7 @@ Shapes: B utterances, S tokens read, L encoder frames (20 ms), A heads, N text t
 
 from __future__ import annotations
 
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
@@ -58,7 +59,11 @@ def attention_weights(
         of_layer[layer].append(head)
     found: dict[int, Tensor] = {}
 
+    own = threading.get_ident()
+
     def look(layer: int, attention: CrossAttention, args: tuple[Any, ...]) -> None:
+        if threading.get_ident() != own:  # another caller's text, with the same decoder
+            return
         x, keys = args[0], args[1]
         B, S, D = x.shape
         q = attention.q(x).view(B, S, attention.num_heads, -1).transpose(1, 2)[:, of_layer[layer]]

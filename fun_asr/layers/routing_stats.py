@@ -6,8 +6,10 @@ Shapes: N tokens, E experts, K experts per token.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -69,6 +71,10 @@ class LayerRouting:
         return self.entropy / math.log(self.num_experts) if self.num_experts > 1 else 0.0
 
 
+_BLOCKS: ContextVar[frozenset[object]] = ContextVar("routing that is collected", default=frozenset())
+"""The `with` blocks that this thread, or whoever it works for, is in."""
+
+
 @contextmanager
 def collect_routing(decoder: Decoder) -> Iterator[list[LayerRouting]]:
     """Count, inside the `with` block, where the routers send the text tokens of what is decoded step by step.
@@ -80,7 +86,7 @@ def collect_routing(decoder: Decoder) -> Iterator[list[LayerRouting]]:
     and in beam search so does every row of the beam, those given up later included.
 
     Outputs do not change, and a decoder that is not being watched does no work for this. Blocks may be nested; each
-    counts for itself.
+    counts for itself. What other threads decode meanwhile does not count, but for those that this one's calls start.
 
     Arguments:
         decoder: float or int8; its routers are the same.
@@ -91,16 +97,19 @@ def collect_routing(decoder: Decoder) -> Iterator[list[LayerRouting]]:
     """
     layers = []
     handles = []
-    text = False
+    block = object()
+    step = threading.local()
 
     def begin_step(_block: nn.Module, args: tuple[Any, ...]) -> None:
-        nonlocal text
-        text = any(isinstance(argument, DecoderCache) and argument.length > 0 for argument in args)
+        step.text = block in _BLOCKS.get() and any(
+            isinstance(argument, DecoderCache) and argument.length > 0 for argument in args
+        )
 
     def count(layer: LayerRouting, routing: Routing) -> None:
-        if text:
+        if getattr(step, "text", False):
             layer.add(routing)
 
+    token = _BLOCKS.set(_BLOCKS.get() | {block})
     try:
         handles.append(decoder.blocks[0].register_forward_pre_hook(begin_step))
         for number, router in enumerate(decoder.routers()):
@@ -111,3 +120,4 @@ def collect_routing(decoder: Decoder) -> Iterator[list[LayerRouting]]:
     finally:
         for handle in handles:
             handle.remove()
+        _BLOCKS.reset(token)

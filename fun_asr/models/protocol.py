@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.options import Task, TranscriptionOptions
 from fun_asr.transcript import ModelInfo, Word
 
-__all__ = ["RecognisedSegment", "SegmentRecogniser"]
+__all__ = ["LanguageDetector", "RecognisedSegment", "SegmentRecogniser", "TextAligner"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,4 +91,26 @@ class SegmentRecogniser(Protocol):
 
         Returns:
             what was recognised of each segment, in their order.
+        """
+
+
+@runtime_checkable
+class LanguageDetector(Protocol):
+    """A recogniser that can be asked for languages alone."""
+
+    def language_probabilities(self, segments: Sequence[AudioSegment]) -> list[dict[str, float]]:
+        """The probability of each language for each segment, at least one, by code, most likely first."""
+
+
+@runtime_checkable
+class TextAligner(Protocol):
+    """A recogniser that finds when the words of a given text are said."""
+
+    def align(self, segment: AudioSegment, text: str, language: str) -> tuple[Word, ...]:
+        """The words of a text in their places, characters where the language puts no spaces.
+
+        Arguments:
+            segment: in which the text is said, with samples and no longer than `segment_seconds`.
+            text: at least one word.
+            language: its code.
         """

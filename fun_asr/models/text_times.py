@@ -6,7 +6,7 @@ Shapes: B segments, L encoder frames (20 ms), D width, N tokens of a text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,27 @@ import torch
 from torch import Tensor
 
 from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.prefetch import AudioSegment
+from fun_asr.audio.segment import Span
 from fun_asr.decoding.attention_times import attention_weights, token_frames, without_pauses
 from fun_asr.decoding.generate import Hypothesis
 from fun_asr.decoding.guard import repeated_end, said_once
 from fun_asr.decoding.words import AlignedWord
+from fun_asr.drafts import Draft
 from fun_asr.layers.decoder import Decoder, DecoderConfig
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.text.tokenizer import TaskPrompts, Tokenizer
-from fun_asr.transcript import WRITTEN_WITHOUT_SPACES
+from fun_asr.transcript import WRITTEN_WITHOUT_SPACES, Word
 
-__all__ = ["AlignmentHeads", "EncodedSegments", "TextTimes", "later_heads", "timed_words", "unrepeated"]
+__all__ = [
+    "AlignmentHeads",
+    "EncodedSegments",
+    "TextTimes",
+    "attended_words",
+    "later_heads",
+    "timed_words",
+    "unrepeated",
+]
 
 FRAME = SAMPLE_RATE // ENCODER_FRAMES_PER_SECOND  # samples
 SEGMENTS_AT_ONCE = 8  # whose attention is held: a megabyte a head and segment of 170 tokens
@@ -164,6 +175,24 @@ def timed_words(
         return []
     spans = without_pauses([*edges, end], samples)
     return [AlignedWord(text, *span, log_probs, None) for (text, log_probs), span in zip(texts, spans, strict=True)]
+
+
+def attended_words(times: TextTimes, text: str, segment: AudioSegment, span: Span, language: str) -> tuple[Word, ...]:
+    """The words of a given text where cross-attention finds them; nothing says how likely each is.
+
+    Arguments:
+        times: of the batch, whose first segment it is.
+        text: at least one word.
+        segment: the segment, with what was put around it.
+        span: of it without; no word lies outside.
+        language: code of the text's.
+    """
+    tokens = times.tokenizer.encode(text)
+    (starts,) = times.of([0], [tokens])
+    found = Hypothesis(tokens, 0.0, language, None, [0.0] * len(tokens))
+    timed = timed_words(times.tokenizer, found, starts, segment.samples, language)
+    words = Draft([], score=0.0, timed=timed).words_from(segment.span.start, span, SAMPLE_RATE)
+    return tuple(replace(word, confidence=None) for word in words)
 
 
 def unrepeated(hypotheses: Sequence[Hypothesis], times: TextTimes) -> list[int | None]:

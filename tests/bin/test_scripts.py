@@ -410,3 +410,7 @@ def test_commands_of_a_made_environment(name: str, tmp_path: Path) -> None:
     found = subprocess.run([tmp_path / "bin" / name, "a b", "--help"], capture_output=True, text=True, check=True)
     expected = {"fun-asr": "fun-asr ['a b', '--help']\n", "test": "python ['-m', 'pytest', 'a b', '--help']\n"}
     assert found.stdout == expected[name]
+
+
+def test_the_reference_of_the_python_api_is_checked(run: Run) -> None:
+    assert run("python-api", "--check") == []

@@ -52,8 +52,22 @@ def test_switches_take_true_and_false(typed: str, read: str) -> None:
 def test_what_is_not_needed_is_answered_in_one_line(option: str) -> None:
     result = run("transcribe", CLIP, option, "1")
     assert result.exit_code == 2
-    assert f"Error: {option.replace('_', '-')} is not needed here: " in result.stderr
+    assert f"Error: {option.replace('best-of', 'best_of')} is not needed here: " in result.stderr
     assert "No such option '--nonsense'" in run("transcribe", CLIP, "--nonsense").stderr
+
+
+@pytest.mark.parametrize("typed", ["--beam-sise", "--beam_sise"])
+def test_options_are_called_as_the_help_calls_them(typed: str) -> None:
+    said = run("transcribe", CLIP, typed, "2").stderr
+    assert "'--beam_sise'" in said and "'--beam_size'" in said and "beam-si" not in said
+    assert "'--beam_size' requires" in run("transcribe", CLIP, "--beam-size").stderr
+    assert "'--beam_size'" in run("transcribe", CLIP, "--beam-size", "none").stderr
+
+
+@pytest.mark.parametrize(("named", "fetched"), [("small", "whisper-small"), ("turbo", "whisper-large-v3-turbo")])
+def test_a_published_model_s_name_is_answered_with_how_to_fetch_it(named: str, fetched: str) -> None:
+    result = run("transcribe", CLIP, "--model", named)
+    assert result.exit_code == 2 and f"fun-asr models download {fetched}" in result.stderr
 
 
 def test_the_version_has_a_short_option() -> None:

@@ -17,7 +17,7 @@ from fun_asr.audio.context import with_context
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.decoding import ctc
-from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
+from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
 from fun_asr.decoding.guard import (
     BLOCKED_NGRAM,
     cut_loops,
@@ -39,12 +39,19 @@ from fun_asr.models.fun_asr.encoding import Encoded, FrontEnd, SegmentEncoder
 from fun_asr.models.fun_asr.load import load_network
 from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.models.protocol import RecognisedSegment
-from fun_asr.models.text_times import AlignmentHeads, EncodedSegments, TextTimes, later_heads, timed_words
+from fun_asr.models.text_times import (
+    AlignmentHeads,
+    EncodedSegments,
+    TextTimes,
+    attended_words,
+    later_heads,
+    timed_words,
+)
 from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.punctuation import Punctuator
 from fun_asr.text.hotwords import Hotword
 from fun_asr.text.tokenizer import CTCTokenizer, TaskPrompts, Tokenizer
-from fun_asr.transcript import ModelInfo
+from fun_asr.transcript import ModelInfo, Word
 from fun_asr.weights.directory import CONFIG_FILE, CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE
 from fun_asr.weights.load import describe_network
 from fun_asr.weights.precision import resolve_compute_type, resolve_device
@@ -221,6 +228,37 @@ class FunASRRecogniser:
             else RecognisedSegment(language=languages[b])
             for b, segment in enumerate(segments)
         ]
+
+    @torch.inference_mode()
+    def language_probabilities(self, segments: Sequence[AudioSegment]) -> list[dict[str, float]]:
+        """The probability of each language for each segment, at least one, by code, most likely first."""
+        encoded = self.encode([with_context(segment) for segment in segments])
+        prompts = self._tokenizer.prompts("", self.network.config.decoder.max_tokens, translate=False)
+        return detect_languages(self.network.decoder, encoded.encoded, encoded.lengths_B, prompts)
+
+    @torch.inference_mode()
+    def align(self, segment: AudioSegment, text: str, language: str) -> tuple[Word, ...]:
+        """The words of a text in their places: by CTC where it knows the language, else by cross-attention.
+
+        Arguments:
+            segment: in which the text is said, with samples and no longer than `segment_seconds`.
+            text: at least one word.
+            language: its code.
+
+        Returns:
+            the words, characters where the language puts no spaces; with CTC's confidence where it was asked.
+        """
+        padded = with_context(segment)
+        encoded = self.encode([padded])
+        if language not in self._ctc_languages:
+            segments = EncodedSegments(encoded.encoded, [len(padded.samples)], encoded.lengths_B)
+            prompts = self._tokenizer.prompts("", self.network.config.decoder.max_tokens, translate=False)
+            times = TextTimes(self.network.decoder, self._tokenizer, segments, self._heads, prompts, [language])
+            return attended_words(times, text, padded, segment.span, language)
+        words = [WrittenWord(word) for word in text.split()]
+        frames = [encoded.ctc_frames[0].cpu().numpy()]
+        (timed,) = time_words([words], frames, [padded.samples], self._ctc_tokenizer, self.ctc_frame)
+        return Draft(words, score=0.0, timed=timed).words_from(padded.span.start, segment.span, SAMPLE_RATE)
 
     def _may_be_speech(self, encoded: Encoded, options: TranscriptionOptions) -> list[bool]:
         """Of which segments the decoder is believed where it is sure, though CTC hears next to nothing."""

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
-from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
+from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
 from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, is_repetitive, without_loops
 from fun_asr.decoding.hotwords import Hotwords
 from fun_asr.decoding.spoken_language import SpokenLanguage, spoken_languages
@@ -29,7 +29,15 @@ from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.models.cost import Cost, count_cost
 from fun_asr.models.protocol import RecognisedSegment
-from fun_asr.models.text_times import AlignmentHeads, EncodedSegments, TextTimes, later_heads, timed_words, unrepeated
+from fun_asr.models.text_times import (
+    AlignmentHeads,
+    EncodedSegments,
+    TextTimes,
+    attended_words,
+    later_heads,
+    timed_words,
+    unrepeated,
+)
 from fun_asr.models.whisper.checkpoint import CTRANSLATE2_FILE, open_checkpoint
 from fun_asr.models.whisper.config import Generation
 from fun_asr.models.whisper.features import padded_log_mel
@@ -39,7 +47,7 @@ from fun_asr.models.whisper.tokenizer import WhisperTokenizer
 from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.text.hotwords import Hotword
 from fun_asr.text.tokenizer import TaskPrompts
-from fun_asr.transcript import ModelInfo
+from fun_asr.transcript import ModelInfo, Word
 from fun_asr.weights.ctranslate2 import read_spec
 from fun_asr.weights.load import describe_network, only_shapes
 from fun_asr.weights.precision import resolve_compute_type, resolve_device
@@ -257,6 +265,32 @@ class WhisperRecogniser:
             else RecognisedSegment(language=languages[b], looped=looped[b])
             for b, segment in enumerate(segments)
         ]
+
+    @torch.inference_mode()
+    def language_probabilities(self, segments: Sequence[AudioSegment]) -> list[dict[str, float]]:
+        """The probability of each language for each segment, at least one, by code, most likely first."""
+        if not self._tokenizer.multilingual:
+            return [{"en": 1.0} for _ in segments]
+        encoded = self._encode(segments).encoded
+        prompts = self._tokenizer.prompts("", self._network.config.max_tokens, translate=False)
+        return detect_languages(self._network.decoder, encoded, self._lengths(encoded), prompts)
+
+    @torch.inference_mode()
+    def align(self, segment: AudioSegment, text: str, language: str) -> tuple[Word, ...]:
+        """The words of a text in their places, by cross-attention.
+
+        Arguments:
+            segment: in which the text is said, with samples and no longer than `segment_seconds`.
+            text: at least one word.
+            language: its code.
+
+        Returns:
+            the words without confidence, characters where the language puts no spaces.
+        """
+        prompts = self._tokenizer.prompts("", self._network.config.max_tokens, translate=False)
+        encoded = self._encode([segment])
+        times = TextTimes(self._network.decoder, self._tokenizer, encoded, self._heads, prompts, [language])
+        return attended_words(times, text, segment, segment.span, language)
 
     def _encode(self, segments: Sequence[AudioSegment]) -> EncodedSegments:
         # On the CPU one by one: they are all of the full length, and the caches hold no more.

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from transformers import WhisperForConditionalGeneration
 
+from fun_asr.audio.prefetch import AudioSegment
+from fun_asr.audio.segment import Span
 from fun_asr.decoding.generate import Hypothesis
 from fun_asr.models.text_times import timed_words, unrepeated
 from fun_asr.models.whisper.recogniser import WhisperRecogniser, load
 from fun_asr.models.whisper.tokenizer import WhisperTokenizer
-from fun_asr.options import ModelOptions
+from fun_asr.options import ModelOptions, TranscriptionOptions
 from tests.models.whisper.conftest import LETTERS, save_transformers
 
 SENTENCE = "and so it goes"
@@ -71,3 +73,16 @@ def test_words_follow_their_tokens(recogniser: WhisperRecogniser) -> None:
         ("on", 40 * 320, 32_000),
     ]
     assert words[0].log_probs == (-0.2,) * 3
+
+
+def test_a_given_text_is_laid_over_the_sound_and_the_language_asked_alone(recogniser: WhisperRecogniser) -> None:
+    samples = (0.3 * np.sin(np.arange(48_000) * 0.3)).astype(np.float32)
+    segment = AudioSegment(0, Span(0, len(samples)), samples)
+    words = recogniser.align(segment, SENTENCE, "en")
+    assert [word.text for word in words] == SENTENCE.split()
+    edges = [edge for word in words for edge in (word.start, word.end)]
+    assert edges == sorted(edges) and 0 <= edges[0] and edges[-1] <= 3.0
+    assert {word.confidence for word in words} == {None}
+    (found,) = recogniser.language_probabilities([segment])
+    (recognised,) = recogniser.recognise([segment], [None], TranscriptionOptions())
+    assert found == pytest.approx(dict(recognised.language_evidence or {}))
