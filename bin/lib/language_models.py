@@ -133,7 +133,7 @@ def transformers(folder: Path, clips: Path, tokens: int, compute_type: str) -> C
     nano = AutoConfig.from_pretrained(folder).model_type == "fun_asr_nano"
     kind: Any = FunAsrNanoForConditionalGeneration if nano else Qwen3ASRForConditionalGeneration
     model = kind.from_pretrained(folder, dtype=dtype).eval()
-    extractor = Qwen3ASRFeatureExtractor()
+    extractor: Any = Qwen3ASRFeatureExtractor()  # type: ignore[no-untyped-call]
 
     def features_of() -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         """Features, their mask, and how many vectors each clip has."""
