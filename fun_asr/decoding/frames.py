@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.decoding.alignment import align
 from fun_asr.decoding.words import AlignedWord
 from fun_asr.text.pieces import Pieces
+from fun_asr.transcript import Word
 
-__all__ = ["Emission", "aligned_emissions", "confidence", "emitted_words", "greedy_emissions"]
+__all__ = ["Emission", "aligned_emissions", "confidence", "emitted_words", "greedy_emissions", "placed_words"]
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,16 @@ def confidence(word: AlignedWord) -> float:
     """The mean probability of a word's tokens."""
     values = [math.exp(value) for value in word.log_probs]
     return sum(values) / len(values) if values else 0.0
+
+
+def placed_words(timed: Iterable[AlignedWord], start: int) -> tuple[Word, ...]:
+    """Words with times in seconds of the recording, for a segment that starts at sample `start`."""
+    return tuple(
+        Word(
+            text=word.text,
+            start=(start + word.start) / SAMPLE_RATE,
+            end=(start + word.end) / SAMPLE_RATE,
+            confidence=confidence(word),
+        )
+        for word in timed
+    )

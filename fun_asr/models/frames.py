@@ -17,7 +17,7 @@ from torch import Tensor
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.decoding import ctc
-from fun_asr.decoding.frames import Emission, aligned_emissions, confidence, emitted_words, greedy_emissions
+from fun_asr.decoding.frames import Emission, aligned_emissions, emitted_words, greedy_emissions, placed_words
 from fun_asr.decoding.piece_hotwords import PieceHotwords
 from fun_asr.decoding.windows import join, window_starts
 from fun_asr.decoding.words import WrittenWord
@@ -29,7 +29,7 @@ from fun_asr.options import Task, TranscriptionOptions
 from fun_asr.punctuation import Punctuator
 from fun_asr.text.hotwords import Hotword
 from fun_asr.text.pieces import Pieces
-from fun_asr.transcript import ModelInfo, Word
+from fun_asr.transcript import ModelInfo
 
 __all__ = ["FrameRecogniser"]
 
@@ -221,15 +221,7 @@ class FrameRecogniser(ABC):
         bare = not self._pieces.has_capitals and language == "en"
         written = draft.formatted(language, self._punctuator if bare and options.punctuation else None, itn=options.itn)
         start = segment.span.start
-        words = tuple(
-            Word(
-                text=word.text,
-                start=(start + word.start) / SAMPLE_RATE,
-                end=(start + word.end) / SAMPLE_RATE,
-                confidence=confidence(word),
-            )
-            for word in written.timed or ()
-        )
+        words = placed_words(written.timed or (), start)
         return RecognisedSegment(
             language=language,
             text=written.text,

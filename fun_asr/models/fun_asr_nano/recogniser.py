@@ -16,7 +16,7 @@ from torch import Tensor
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.kaldi_features import FRAME, stacked_fbank
 from fun_asr.audio.prefetch import AudioSegment
-from fun_asr.decoding.frames import confidence
+from fun_asr.decoding.frames import placed_words
 from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, is_repetitive, without_loops
 from fun_asr.decoding.prefixed import PrefixedOptions, continue_prefixes
 from fun_asr.decoding.search import Hypothesis
@@ -260,15 +260,7 @@ class NanoRecogniser:
         if self._ctc_tokenizer is None:
             return ()
         start = segment.span.start
-        return tuple(
-            Word(
-                text=word.text,
-                start=(start + word.start) / SAMPLE_RATE,
-                end=(start + word.end) / SAMPLE_RATE,
-                confidence=confidence(word),
-            )
-            for word in timed_words(text, self._ctc(encoded), *self._ctc_vocabulary(), len(segment.samples))
-        )
+        return placed_words(timed_words(text, self._ctc(encoded), *self._ctc_vocabulary(), len(segment.samples)), start)
 
 
 def describe(path: Path, tokens_per_second: float) -> Cost:

@@ -15,7 +15,7 @@ from torch import Tensor
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.kaldi_features import FRAME, stacked_fbank
 from fun_asr.audio.prefetch import AudioSegment
-from fun_asr.decoding.frames import Emission, confidence, emitted_words
+from fun_asr.decoding.frames import Emission, emitted_words, placed_words
 from fun_asr.decoding.spoken_language import SpokenLanguage, likeliest_language
 from fun_asr.decoding.words import AlignedWord, WrittenWord
 from fun_asr.drafts import Draft
@@ -30,7 +30,6 @@ from fun_asr.models.sense_voice.network import SenseVoice
 from fun_asr.models.sense_voice.pieces import SensePieces, sense_pieces
 from fun_asr.models.sense_voice.weights import HEAD, weight_table
 from fun_asr.options import ModelOptions, TranscriptionOptions
-from fun_asr.transcript import Word
 from fun_asr.weights.assemble import assemble, check_shapes, frame_compute_type
 from fun_asr.weights.load import describe_network, only_shapes
 from fun_asr.weights.precision import resolve_device
@@ -166,15 +165,7 @@ class SenseVoiceRecogniser(FrameRecogniser):
             punctuated = draft.formatted(language, self._punctuator, itn=False)
             text, timed = punctuated.text, punctuated.timed or timed
         start = segment.span.start
-        words = tuple(
-            Word(
-                text=word.text,
-                start=(start + word.start) / SAMPLE_RATE,
-                end=(start + word.end) / SAMPLE_RATE,
-                confidence=confidence(word),
-            )
-            for word in timed
-        )
+        words = placed_words(timed, start)
         return replace(
             silent,
             text=text,
