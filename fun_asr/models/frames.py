@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,6 @@ from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.models.runs import encoder_runs
 from fun_asr.options import Task, TranscriptionOptions
 from fun_asr.punctuation import Punctuator
-from fun_asr.text.hotwords import Hotword
 from fun_asr.text.pieces import Pieces
 from fun_asr.transcript import ModelInfo
 
@@ -68,7 +67,7 @@ class FrameRecogniser(ABC):
         self._pieces, self._blank, self._frame, self._device = pieces, blank, frame, device
         self._info, self._languages = info, languages
         self._has_ctc, self._has_transducer = has_ctc, has_transducer
-        self._known_hotwords: tuple[tuple[Hotword, ...], PieceHotwords] | None = None
+        self._spelled_hotwords = lru_cache(maxsize=1)(lambda hotwords: PieceHotwords(hotwords, pieces, blank))
 
     @property
     def info(self) -> ModelInfo:
@@ -199,11 +198,7 @@ class FrameRecogniser(ABC):
         return list(zip(rows, scores, strict=True))
 
     def _hotwords(self, options: TranscriptionOptions) -> PieceHotwords | None:
-        if not options.hotwords:
-            return None
-        if self._known_hotwords is None or self._known_hotwords[0] != options.hotwords:
-            self._known_hotwords = (options.hotwords, PieceHotwords(options.hotwords, self._pieces, self._blank))
-        return self._known_hotwords[1]
+        return self._spelled_hotwords(options.hotwords) if options.hotwords else None
 
     def _finished(
         self,

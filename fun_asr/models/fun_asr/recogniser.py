@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
@@ -49,7 +49,6 @@ from fun_asr.models.text_times import (
 )
 from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.punctuation import Punctuator
-from fun_asr.text.hotwords import Hotword
 from fun_asr.text.tokenizer import CTCTokenizer, TaskPrompts, Tokenizer
 from fun_asr.transcript import ModelInfo, Word
 from fun_asr.weights.directory import CONFIG_FILE, CTC_LANGUAGE_MODEL_FILE, CTC_TOKENIZER_FILE, TOKENIZER_FILE
@@ -133,7 +132,7 @@ class FunASRRecogniser:
         heads = network.config.alignment.heads or later_heads(network.config.decoder)
         self._heads = AlignmentHeads(heads, network.config.alignment.lead)
         # Of the last call: a list of thousands takes a second to spell, and most callers have one list.
-        self._known_hotwords: tuple[tuple[Hotword, ...], Hotwords] | None = None
+        self._spelled_hotwords = lru_cache(maxsize=1)(lambda hotwords: Hotwords(hotwords, tokenizer, ctc_tokenizer))
 
     @property
     def ctc_tokenizer(self) -> CTCTokenizer:
@@ -459,12 +458,7 @@ class FunASRRecogniser:
         ]
 
     def _hotwords(self, options: TranscriptionOptions) -> Hotwords | None:
-        if not options.hotwords:
-            return None
-        if self._known_hotwords is None or self._known_hotwords[0] != options.hotwords:
-            spelled = Hotwords(options.hotwords, self._tokenizer, self._ctc_tokenizer)
-            self._known_hotwords = (options.hotwords, spelled)
-        return self._known_hotwords[1]
+        return self._spelled_hotwords(options.hotwords) if options.hotwords else None
 
     def _finished(
         self, segment: AudioSegment, draft: Draft, start: int, options: TranscriptionOptions

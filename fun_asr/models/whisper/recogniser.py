@@ -12,6 +12,7 @@ import contextlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -45,7 +46,6 @@ from fun_asr.models.whisper.load import load_network
 from fun_asr.models.whisper.network import Whisper
 from fun_asr.models.whisper.tokenizer import WhisperTokenizer
 from fun_asr.options import ModelOptions, Task, TranscriptionOptions
-from fun_asr.text.hotwords import Hotword
 from fun_asr.text.tokenizer import TaskPrompts
 from fun_asr.transcript import ModelInfo, Word
 from fun_asr.weights.ctranslate2 import read_spec
@@ -172,7 +172,7 @@ class WhisperRecogniser:
             no_speech=tokenizer.no_speech,
         )
         # Of the last call: a list of thousands takes a second to spell, and most callers have one list.
-        self._known_hotwords: tuple[tuple[Hotword, ...], Hotwords] | None = None
+        self._spelled_hotwords = lru_cache(maxsize=1)(lambda hotwords: Hotwords(hotwords, tokenizer, None))
 
     @property
     def info(self) -> ModelInfo:
@@ -411,8 +411,4 @@ class WhisperRecogniser:
         )
 
     def _hotwords(self, options: TranscriptionOptions) -> Hotwords | None:
-        if not options.hotwords:
-            return None
-        if self._known_hotwords is None or self._known_hotwords[0] != options.hotwords:
-            self._known_hotwords = (options.hotwords, Hotwords(options.hotwords, self._tokenizer, None))
-        return self._known_hotwords[1]
+        return self._spelled_hotwords(options.hotwords) if options.hotwords else None
