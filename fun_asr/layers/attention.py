@@ -30,7 +30,7 @@ def valid_lengths(mask: Tensor | None) -> list[int] | None:
     if mask is None:
         return None
     valid = mask > -torch.inf if mask.is_floating_point() else mask
-    return valid.sum(dim=1).tolist()  # type: ignore[no-any-return]
+    return valid.sum(dim=1).tolist()
 
 
 class SelfAttention(nn.Module):
