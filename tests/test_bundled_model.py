@@ -180,3 +180,10 @@ def test_two_languages_in_one_recording_are_each_written(
     assert "oasis" in result.text and "virtues" in result.text
     assert result.language == "en", "there is more of it"
     assert all((segment.language_probability or 0) > 0.5 for segment in result.segments if segment.text)
+
+
+def test_a_name_that_is_said_again_is_written_again_at_the_highest_weight(transcriber: Transcriber) -> None:
+    parts = [decode(DATA / name) for name in ("so762-00001.opus", "cv-00001.opus", "so762-00001.opus")]
+    sound = np.concatenate([np.append(part, np.zeros(8_000, np.float32)) for part in parts])
+    result = transcriber.transcribe_samples(sound, language="en", hotwords=[("Sandie", 10.0)])
+    assert normalize(result.text) == "sandie has a big arm no one attacks and oasis sandie has a big arm"

@@ -10,6 +10,7 @@ Shapes: R rows of a search, V vocabulary.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -19,7 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fun_asr.decoding.spotting import phrase_scores
+from fun_asr.decoding.spotting import times_heard
 from fun_asr.text.hotwords import Hotword
 from fun_asr.text.spoken import spoken_text
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
@@ -36,7 +37,9 @@ UNHEARD_TOKEN_BONUS = 1.5
 UNHEARD_MARGIN = 5.0
 """Where CTC cannot tell which phrases may have been said, so that all are in the tree."""
 HEARD = -5.0
-"""`phrase_scores` of a phrase that CTC may have heard: of 112 words, it leaves 4 of those not said in a clip."""
+"""Score of a phrase that CTC may have heard: of 112 words, it leaves 4 of those not said in a clip."""
+STRONGEST = 1.5
+"""Weights beyond it raise the bonus no more: phrases would be written wherever a word begins like them."""
 
 
 class Place(NamedTuple):
@@ -77,6 +80,7 @@ class HotwordTree:
             be complete.
         ends_in_letter: tokens that end in a letter: after them no phrase starts with one of `continues`.
         margin: see `MARGIN`; natural logarithm.
+        limit: most that all phrases of a hypothesis add, so that none is written more often than it was said.
     """
 
     def __init__(
@@ -86,8 +90,10 @@ class HotwordTree:
         continues: frozenset[int],
         ends_in_letter: frozenset[int] = frozenset(),
         margin: float = MARGIN,
+        limit: float = math.inf,
     ) -> None:
         self.margin = margin
+        self.limit = limit
         self.continues = continues
         self._ends_in_letter = ends_in_letter
         self._nodes = [_Node()]
@@ -145,7 +151,7 @@ class RowBias:
         self._trees = list(trees)
         self._kept = [0.0] * len(self._trees)
         self._places = [START] * len(self._trees)
-        self._additions: dict[tuple[HotwordTree, Place], tuple[Tensor, Tensor]] = {}
+        self._additions: dict[tuple[HotwordTree, Place], tuple[Tensor, Tensor, Tensor]] = {}
         self._continues: dict[frozenset[int], Tensor] = {}
         self._plausible = torch.empty(0)
 
@@ -164,15 +170,17 @@ class RowBias:
             if tree is None:
                 continue
             alike.setdefault((tree, place), []).append(row)
-            complete = tree.complete(place)
+            complete = min(tree.complete(place), tree.limit - kept)
             if kept or complete:
                 ranks_RV[row] += kept + complete
             if complete:
                 ranks_RV[row, self._continuing(tree)] -= complete
         for (tree, place), rows in alike.items():
-            tokens, pending = self._pending(tree, place)
+            tokens, pending, complete_with = self._pending(tree, place)
             where = (torch.tensor(rows, device=self._device)[:, None], tokens[None])
-            ranks_RV[where] += pending * self._plausible[where]
+            kept_R1 = torch.tensor([[self._kept[row]] for row in rows], device=self._device)
+            room = (tree.limit - kept_R1 - complete_with).clamp(min=0.0)
+            ranks_RV[where] += torch.minimum(pending, room) * self._plausible[where]
         return ranks_RV
 
     def advance(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
@@ -182,19 +190,21 @@ class RowBias:
         for row, token, plausible in zip(rows, tokens, self._plausible[where].tolist(), strict=True):
             tree = self._trees[row]
             moved = Moved(0.0, START) if tree is None else tree.move(self._places[row], token, plausible=plausible)
-            kept.append(self._kept[row] + moved.gained)
+            gained = self._kept[row] + moved.gained
+            kept.append(gained if tree is None else min(gained, tree.limit))
             places.append(moved.place)
         self._kept, self._places, self._trees = kept, places, [self._trees[row] for row in rows]
 
-    def _pending(self, tree: HotwordTree, place: Place) -> tuple[Tensor, Tensor]:
-        """The tokens along phrases and the bonus that is pending with each."""
+    def _pending(self, tree: HotwordTree, place: Place) -> tuple[Tensor, Tensor, Tensor]:
+        """The tokens along phrases, the bonus that is pending with each, and that of a phrase complete before it."""
         found = self._additions.get((tree, place))
         if found is None:
             tokens = tree.moves(place)
-            pending = [tree.pending(tree.move(place, token).place) for token in tokens]
+            moved = [tree.move(place, token) for token in tokens]
             found = self._additions[tree, place] = (
                 torch.tensor(tokens, dtype=torch.int64, device=self._device),
-                torch.tensor(pending, device=self._device),
+                torch.tensor([tree.pending(after.place) for after in moved], device=self._device),
+                torch.tensor([after.gained for after in moved], device=self._device),
             )
         return found
 
@@ -239,10 +249,14 @@ class Hotwords:
         spoken = [_sayable(phrase) for phrase, _ in hotwords]
         # Empty for what the CTC head's alphabet cannot say.
         self._pieces = [ctc_tokenizer.encode(text) if text and ctc_tokenizer is not None else [] for text in spoken]
-        self._ctc_bonuses = [ctc_token_bonus * weight for _, weight in hotwords]
+        self._weights = [min(weight, STRONGEST) for _, weight in hotwords]
+        self._ctc_bonuses = [ctc_token_bonus * weight for weight in self._weights]
         word_starts: frozenset[int] = frozenset() if ctc_tokenizer is None else ctc_tokenizer.word_starts
         self._ctc_continues = frozenset(range(self._blank)) - word_starts
-        self._spellings = [_token_bonuses(phrase, weight, tokenizer) for phrase, weight in hotwords]
+        self._spellings = [
+            _token_bonuses(phrase, weight, tokenizer)
+            for (phrase, _), weight in zip(hotwords, self._weights, strict=True)
+        ]
         texts = [token.decode("utf-8", errors="ignore") for token in tokenizer.token_bytes]
         # The second part of a character is no word's beginning either.
         continues = {i for i, token in enumerate(tokenizer.token_bytes) if token and 0x80 <= token[0] < 0xC0}
@@ -257,7 +271,7 @@ class Hotwords:
         Arguments:
             log_probs: CTC's of the segment `[J, C]`; None for a language that CTC does not know, with all phrases.
         """
-        heard = set() if log_probs is None else set(self._heard_places(log_probs))
+        heard = {} if log_probs is None else self._heard_places(log_probs)
         cannot_tell = [log_probs is None or not pieces for pieces in self._pieces]
         margin = self._margin if heard else self._unheard_margin
         phrases = [
@@ -268,7 +282,12 @@ class Hotwords:
         ]
         if not phrases:
             return None
-        return HotwordTree(phrases, continues=self._continues, ends_in_letter=self._ends_in_letter, margin=margin)
+        limit = math.inf
+        if not any(cannot_tell):
+            limit = self._token_bonus * sum(times * _total(self._spellings[place]) for place, times in heard.items())
+        return HotwordTree(
+            phrases, continues=self._continues, ends_in_letter=self._ends_in_letter, margin=margin, limit=limit
+        )
 
     def ctc_tree(self, log_probs: npt.NDArray[np.float32]) -> HotwordTree | None:
         """The tree for a segment over the CTC head's pieces; None where no phrase may have been said.
@@ -279,11 +298,16 @@ class Hotwords:
         phrases = [(self._pieces[place], self._ctc_bonuses[place]) for place in self._heard_places(log_probs)]
         return HotwordTree(phrases, continues=self._ctc_continues) if phrases else None
 
-    def _heard_places(self, log_probs: npt.NDArray[np.float32]) -> list[int]:
-        """Of the phrases that CTC may have heard."""
+    def _heard_places(self, log_probs: npt.NDArray[np.float32]) -> dict[int, int]:
+        """Of the phrases that CTC may have heard, how often."""
         sayable = [place for place, pieces in enumerate(self._pieces) if pieces]
-        scores = phrase_scores(log_probs, [self._pieces[place] for place in sayable], self._blank)
-        return [place for place, score in zip(sayable, scores.tolist(), strict=True) if score >= self._heard]
+        times = times_heard(log_probs, [self._pieces[place] for place in sayable], self._blank, self._heard)
+        return {place: count for place, count in zip(sayable, times.tolist(), strict=True) if count}
+
+
+def _total(ways: Sequence[tuple[Sequence[int], float]]) -> float:
+    """How often the bonus counts for the whole phrase; the same for all ways to write it."""
+    return len(ways[0][0]) * ways[0][1]
 
 
 def _sayable(phrase: str) -> str | None:

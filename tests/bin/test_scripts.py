@@ -50,7 +50,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     yield call
     torch.set_num_threads(threads)
     sys.path[:] = path
-    for name in {"espeak", "evidence", "joined", "language_models", "processor", "shapes", "workers"} & (
+    for name in {"espeak", "evidence", "joined", "language_models", "names", "processor", "shapes", "workers"} & (
         set(sys.modules) - modules
     ):
         del sys.modules[name]
@@ -149,6 +149,24 @@ def test_bench_hotwords(run: Run, manifest: Path, noise: Path, tmp_path: Path) -
     assert [row[0] for row in rows[2:4]] == ["none, for the list of 4", "4, bonus 3.5"]
     assert rows[3][1] == "3 / 3"
     assert rows[-1] == ["Noise and silence with the list: 0 words."]
+
+
+def test_bench_names(run: Run, manifest: Path) -> None:
+    spoken = [line.split("\t") for (line,) in run("bench-names", "prompts", "--each", 2)]
+    assert all(name in sentence for name, sentence in spoken) and len(spoken) == 2 * len({name for name, _ in spoken})
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    for row, text in zip(rows, ("tamsin attacks an oasis", "fayle has a big arm"), strict=True):
+        row["text"] = text  # names that nobody says: never recalled, nor written
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--half", "all", "--weight", 0, "--weight", 10, "--threads", 1]
+    together = run("bench-names", "measure", manifest, *options)
+    assert [row[:4] for row in together[2:]] == [
+        ["none", "0 of 2", "0.0", "0"],
+        ["its own, weight 10", "0 of 2", "0.0", "0"],
+        ["102, weight 10", "0 of 2", "0.0", "0"],
+    ]
+    (clips,) = run("bench-names", "measure", manifest, "--apart", "--half", "all", "--weight", 0, "--threads", 1)[2:]
+    assert clips[:2] == ["none", "0 of 1"]
 
 
 def test_bench_subtitles(run: Run, manifest: Path, tmp_path: Path) -> None:

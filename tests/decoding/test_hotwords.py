@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -134,7 +135,7 @@ def bonus(tree: HotwordTree | None, tokens: list[int]) -> float:
 def test_phrases_are_found_as_they_may_be_written(
     tokenizer: Tokenizer, pieces: CTCTokenizer, phrase: str, text: str
 ) -> None:
-    hotwords = Hotwords([Hotword(phrase, 2.0)], tokenizer, pieces, unheard_token_bonus=0.5)
+    hotwords = Hotwords([Hotword(phrase)], tokenizer, pieces, unheard_token_bonus=1.0)
     assert bonus(hotwords.decoder_tree(None), tokenizer.encode(text)) >= 1.0
 
 
@@ -196,3 +197,38 @@ def test_what_ctc_cannot_say_is_left_to_the_decoder(tokenizer: Tokenizer, pieces
     hotwords = Hotwords([Hotword("千户")], tokenizer, pieces)
     assert hotwords.ctc_tree(log_probs) is None
     assert bonus(hotwords.decoder_tree(log_probs), tokenizer.encode("千户")) > 0
+
+
+def ranked(tree: HotwordTree, tokens: list[int], vocabulary: int) -> float:
+    """The bonus by which a search ranks a hypothesis with all tokens, each as likely as any other."""
+    bias = RowBias([tree], torch.device("cpu"))
+    added = 0.0
+    for token in tokens:
+        log_probs = torch.zeros(1, vocabulary)
+        added = float(bias.added(log_probs)[0, token])
+        bias.advance([0], [token])
+    return added
+
+
+@pytest.mark.parametrize("weight", [1.0, 10.0])
+def test_a_name_counts_no_more_often_than_it_was_heard(
+    tokenizer: Tokenizer, pieces: CTCTokenizer, weight: float
+) -> None:
+    once = frames_of(pieces, ("nathan", -0.1)).numpy()
+    hotwords = Hotwords([Hotword("Nathan", weight)], tokenizer, pieces)
+    trees = [hotwords.decoder_tree(np.concatenate([once] * times)) for times in (1, 2)]
+    one, two, four = (tokenizer.encode(" ".join(["Nathan"] * times)) for times in (1, 2, 4))
+    assert trees[0] is not None and trees[1] is not None
+    alone = ranked(trees[0], one, tokenizer.eot)
+    assert alone > 0
+    assert [ranked(trees[0], text, tokenizer.eot) for text in (two, four)] == pytest.approx([alone] * 2)
+    assert [ranked(trees[1], text, tokenizer.eot) for text in (two, four)] == pytest.approx([2 * alone] * 2)
+
+
+def test_a_weight_beyond_the_strongest_adds_no_more(tokenizer: Tokenizer, pieces: CTCTokenizer) -> None:
+    log_probs = frames_of(pieces, ("nathan", -0.1)).numpy()
+    found = []
+    for weight in (1.0, 2.0, 10.0):
+        tree = Hotwords([Hotword("Nathan", weight)], tokenizer, pieces).decoder_tree(log_probs)
+        found.append(bonus(tree, tokenizer.encode("Nathan")))
+    assert found[0] < found[1] == found[2]

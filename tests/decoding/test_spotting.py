@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fun_asr.decoding.spotting import phrase_scores
+from fun_asr.decoding.spotting import phrase_scores, times_heard
 
 PIECES, BLANK = 3, 3
 
@@ -41,3 +41,12 @@ def test_scores_are_those_of_the_best_alignment(phrases: list[list[int]], frames
 def test_without_phrases_or_frames_there_is_nothing_to_hear() -> None:
     assert phrase_scores(np.zeros((4, 4), np.float32), [], BLANK).tolist() == []
     assert phrase_scores(np.zeros((0, 4), np.float32), [[1]], BLANK).tolist() == [-np.inf]
+
+
+@pytest.mark.parametrize("times", [0, 1, 3])
+def test_a_phrase_is_counted_as_often_as_it_was_told(times: int) -> None:
+    labels = [BLANK, *[0, BLANK, 1, 1, BLANK, BLANK, 2, BLANK, BLANK] * times]
+    log_probs = np.full((len(labels), PIECES + 1), -9.0, np.float32)
+    log_probs[range(len(labels)), labels] = -0.1
+    assert times_heard(log_probs, [[0, 1, 2], [2, 1]], BLANK, -2.0).tolist() == [times, 0]
+    assert times_heard(log_probs, [], BLANK, -2.0).tolist() == []
