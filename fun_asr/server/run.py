@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -31,6 +32,14 @@ class _Server(uvicorn.Server):
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             self._on_start(host, port)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As `uvicorn.Server.shutdown`, which breaks WebSockets off, once they have said what they heard."""
+        began = time.monotonic()
+        await self._engine.end_sockets()
+        left = self._engine.limits.drain - (time.monotonic() - began)
+        self.config.timeout_graceful_shutdown = max(1, round(left))
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal lets requests end, the second one does not."""

@@ -112,9 +112,11 @@ class Stream:
 
     def _answered(self, requests: Iterator[Request]) -> Iterator[StreamEvent]:
         for request in requests:
-            (found,) = self._recogniser.recognise(
-                [request.segment], [request.language], request.options, [request.prior]
-            )
+            found = request.found
+            if found is None:
+                (found,) = self._recogniser.recognise(
+                    [request.segment], [request.language], request.options, [request.prior]
+                )
             yield from self._live.answer(request, found)
 
 
