@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from starlette.datastructures import FormData, UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from fun_asr.errors import AudioDecodeError, ConfigError
@@ -61,7 +61,10 @@ async def _answer(request: Request, task: Task) -> Response:
         stack.enter_context(engine.admitted())
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise Refused(400, "send a form, multipart/form-data, with the recording in its field file")
-        form = await request.form(max_files=1, max_fields=MOST_FIELDS)
+        try:
+            form = await request.form(max_files=1, max_fields=MOST_FIELDS)
+        except ClientDisconnect:
+            raise Refused(499, "the client has gone") from None
         try:
             asked = _read(form, engine, task)
             if asked.stream:

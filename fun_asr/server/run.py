@@ -67,7 +67,8 @@ def serve(
     listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     config = uvicorn.Config(
         make_app(engine, key),
-        log_level="warning",
+        # What uvicorn warns of is what clients send.
+        log_level="error",
         access_log=False,
         server_header=False,
         ws="websockets-sansio",

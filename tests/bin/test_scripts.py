@@ -278,6 +278,21 @@ def test_check_faults(run: Run) -> None:
     run("check-faults", "readers", "--inputs", 3, "--only", "hotwords")
 
 
+def test_check_server(run: Run) -> None:
+    rows = run("check-server", DATA / "cv-00001.opus", "--requests", 20, "--upload", 1)
+    faults = {row[0]: row[1] for row in rows if len(row) == 5}
+    assert faults["3 GiB"].startswith("announced: 413; in chunks: 413")
+    assert faults["the limit"] == "200, and 413 for one byte more"
+    assert faults["SIGTERM"].startswith("8 texts, 2 streams, exit status 0")
+    assert rows[-1] == ["0 files left; 0 lines in the log"]
+
+
+def test_bench_server(run: Run, manifest: Path) -> None:
+    rows = run("bench-server", manifest, "--clients", 2, "--seconds", 4, "--runs", 1, "--threads", 1)
+    assert [row[0] for row in rows[-2:]] == ["a directory", "2 clients of the server"]
+    assert rows[-1][4].startswith("0 of ")
+
+
 def test_bench_equivalence(run: Run, manifest: Path) -> None:
     rows = run("bench-equivalence", manifest, "--clips", 1, "--threads", 1)
     assert len(rows) > 2

@@ -187,6 +187,19 @@ def test_a_body_that_does_not_come_is_given_up(start: Start) -> None:
     assert eventually(lambda: server.engine.requests == 0)
 
 
+def test_who_goes_in_the_midst_of_a_form_is_no_fault_of_the_server(start: Start) -> None:
+    server = start()
+    with socket.create_connection(server.address.split(":")) as connection:
+        connection.sendall(
+            b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            b'Content-Length: 3000\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        )
+        assert eventually(lambda: server.engine.requests == 1)
+    assert eventually(lambda: server.engine.requests == 0)
+    counted = httpx.get(f"{server.url}/metrics").text
+    assert 'status="499"' in counted and 'status="500"' not in counted
+
+
 def test_more_than_the_queue_holds_is_told_to_come_back(start: Start) -> None:
     gate = Gate()
     server = start(gate, limits=ServerLimits(requests=1, drain=1))
