@@ -287,6 +287,13 @@ def test_check_server(run: Run) -> None:
     assert rows[-1] == ["0 files left; 0 lines in the log"]
 
 
+def test_bench_stream(run: Run, manifest: Path, noise: Path) -> None:
+    rows = run("bench-stream", manifest, "--hours", 0.001, "--noise", noise, "--noise_minutes", 0.2)
+    quiet = [row for row in rows if row[0] == "silence" or len(row) == 4 and row[2:] == ["0", "0"]]
+    assert quiet[0] == ["silence", "0.1", "0", "0"] and len(quiet) > 1
+    assert int(rows[-1][2]) > 4
+
+
 def test_bench_server(run: Run, manifest: Path) -> None:
     rows = run("bench-server", manifest, "--clients", 2, "--seconds", 4, "--runs", 1, "--threads", 1)
     assert [row[0] for row in rows[-2:]] == ["a directory", "2 clients of the server"]

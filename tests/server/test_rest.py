@@ -93,6 +93,9 @@ def test_events_come_as_the_recording_is_understood(server: Running) -> None:
 
 def test_models_are_listed(server: Running) -> None:
     assert [model.id for model in server.client().models.list()] == ["fun-asr"]
+    assert server.client().models.retrieve("fun-asr").owned_by == "fun-asr"
+    with pytest.raises(openai.NotFoundError, match="fun-asr"):
+        server.client().models.retrieve("whisper-1")
 
 
 def test_what_is_asked_for_reaches_the_model(start: Start) -> None:
