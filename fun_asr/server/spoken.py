@@ -83,7 +83,8 @@ class SlowSocket:
             return _content(kept)
         receiving = asyncio.ensure_future(self._socket.receive())
         try:
-            await asyncio.wait({receiving, self.stopping}, timeout=self._idle, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {receiving, self.stopping}
+            await asyncio.wait(either, timeout=self._idle, return_when=asyncio.FIRST_COMPLETED)
             if not receiving.done():
                 if not self.stopping.done():
                     await self.close(1001, "nothing came")
