@@ -23,6 +23,7 @@ from fun_asr.transcript import WRITTEN_WITHOUT_SPACES, ModelInfo, Transcript, Wo
 __all__ = ["DEFAULT_STREAM", "LiveStream", "Request", "StreamOptions", "quick_options"]
 
 CTC_LANGUAGE = "en"
+PAUSE = round(0.1 * WINDOWS_PER_SECOND)  # windows without speech: longer than most stops within a word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class StreamOptions:
     """Longest sound that a partial result is made of."""
     kept: float = 4.0
     """Of it, what is heard again after the window has moved on."""
-    tail: float = 0.3
+    tail: float = 0.2
     """Of the silence after an utterance, what is recognised with it."""
     ahead: bool = True
     """Whether the final search begins as soon as there is that silence; where speech goes on it was in vain."""
@@ -160,8 +161,9 @@ class LiveStream:
                 if self._window_start is None:
                     self._window_start = utterance.start
                     self._next_partial = here + interval // 2
-                # One that is late is left out, for the next one says more; and in silence there is nothing new.
-                if here >= self._next_partial and end - here < interval and utterance.quiet <= self._tail:
+                # One that is late is left out, for the next one says more; and in what may be the end, of which the
+                # final search is to begin in time.
+                if here >= self._next_partial and end - here < interval and utterance.quiet < PAUSE:
                     self._next_partial = here + interval
                     yield self._partial_request(utterance, self._window_start)
 

@@ -230,7 +230,7 @@ def test_the_final_text_is_there_when_the_utterance_is_found_to_have_ended(detec
         searched = searched or (live.seconds if recogniser.asked else 0.0)
         said = said or (live.seconds if events else 0.0)
     end = 0.5 + 3 * 0.4 - 0.1
-    assert searched == pytest.approx(end + 0.3, abs=0.08)
+    assert searched == pytest.approx(end + 0.2, abs=0.08)
     assert said == pytest.approx(end + 0.6, abs=0.08)
     assert len(recogniser.asked) == 1
 
@@ -240,4 +240,4 @@ def test_speech_that_goes_on_after_a_short_pause_is_recognised_whole(detector: S
     live = stream(detector, recogniser, interval=0)
     run(live, np.concatenate([spoken("one two"), spoken("three . .")[round(0.15 * SAMPLE_RATE) :]]))
     assert live.transcript.text == "one two three"
-    assert [round(seconds, 1) for seconds, _ in recogniser.asked] == [1.4, 2.2]
+    assert [round(seconds, 1) for seconds, _ in recogniser.asked] == [1.3, 2.1]
