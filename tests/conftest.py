@@ -1,5 +1,6 @@
 """What several test folders share: a tiny model directory with random weights."""
 
+import runpy
 import string
 from pathlib import Path
 
@@ -22,6 +23,12 @@ from fun_asr.weights.directory import CTC_TOKENIZER_FILE, TOKENIZER_FILE, VAD_FI
 
 SPECIAL_TOKENS = ["endoftext", "startoftranscript", "en", "de", "zh", "transcribe", "notimestamps"]
 SENTENCES = ["the quick brown fox jumps over the lazy dog", "pack my box with five dozen jugs", "how vexing is that"]
+
+
+def pytest_report_header() -> str:
+    """What multiplies here: some tests are skipped, and rounding differs, by processor."""
+    processor = runpy.run_path(str(Path(__file__).parent.parent / "bin/lib/processor.py"))["processor"]
+    return f"processor: {processor()}"
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,15 @@ from fun_asr.layers.cache import DecoderCache
 from fun_asr.layers.decoder import Decoder
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
 
-__all__ = ["TOKENS_PER_SECOND", "GenerateOptions", "Hypothesis", "Prompts", "detect_languages", "generate"]
+__all__ = [
+    "TOKENS_PER_SECOND",
+    "GenerateOptions",
+    "Hypothesis",
+    "Prompts",
+    "detect_languages",
+    "generate",
+    "start_decoding",
+]
 
 TOKENS_PER_SECOND = 25
 """More than any language speaks, in Whisper's tokens; bounds the work that a loop can cause."""
@@ -95,11 +103,14 @@ class _Steps:
 
 
 @torch.inference_mode()
-def detect_languages(
-    decoder: Decoder, encoded: Tensor, lengths_B: Tensor, tokenizer: Prompts
-) -> list[dict[str, float]]:
-    """The probability of each language for each utterance, most likely first, from the encoder's output `[B, L, D]`."""
-    cache = decoder.start(encoded, decoder.memory_mask(lengths_B, encoded.shape[1]))
+def start_decoding(decoder: Decoder, encoded: Tensor, lengths_B: Tensor) -> DecoderCache:
+    """An empty cache over the encoder's output `[B, L, D]`, of which `lengths_B` frames are valid."""
+    return decoder.start(encoded, decoder.memory_mask(lengths_B, encoded.shape[1]))
+
+
+@torch.inference_mode()
+def detect_languages(decoder: Decoder, cache: DecoderCache, tokenizer: Prompts) -> list[dict[str, float]]:
+    """The probability of each language for each utterance, most likely first; the cache stays empty."""
     return _language_probabilities(_opening(decoder, cache, tokenizer), tokenizer)
 
 
@@ -132,6 +143,7 @@ def generate(
     options: GenerateOptions = GenerateOptions(),
     *,
     seconds: Sequence[float] | None = None,
+    cache: DecoderCache | None = None,
 ) -> list[Hypothesis]:
     """Decode a batch of encoded segments.
 
@@ -143,13 +155,15 @@ def generate(
         languages: a code per segment; None detects it.
         options: beam width, suppressed tokens and hotwords.
         seconds: of sound in each segment, which bound its tokens; None where all valid frames are sound.
+        cache: `start_decoding`'s for them, which is used up; None to start here.
     """
     if seconds is None:
         seconds = [frames / ENCODER_FRAMES_PER_SECOND for frames in decoder.sound_frames(lengths_B).tolist()]
     limits = [int(8 + options.max_tokens_per_second * sound) for sound in seconds]
     room = decoder.config.max_tokens - len(tokenizer.prompt("en"))
     limits = [min(limit, room) for limit in limits]
-    cache = decoder.start(encoded, decoder.memory_mask(lengths_B, encoded.shape[1]))
+    if cache is None:
+        cache = start_decoding(decoder, encoded, lengths_B)
 
     detected: list[tuple[str, float | None]] = [(language or "", None) for language in languages]
     no_speech: list[float | None] = [None] * len(languages)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
-
 from fun_asr.decoding.generate import Prompts, detect_languages
+from fun_asr.layers.cache import DecoderCache
 from fun_asr.layers.decoder import Decoder
 
 __all__ = ["SpokenLanguage", "likeliest_language", "spoken_languages"]
@@ -50,8 +48,7 @@ def likeliest_language(evidence: Mapping[str, float], prior: Mapping[str, float]
 
 def spoken_languages(
     decoder: Decoder,
-    encoded: Tensor,
-    lengths_B: Tensor,
+    cache: DecoderCache,
     tokenizer: Prompts,
     languages: Sequence[str | None],
     among: Sequence[str] = (),
@@ -61,8 +58,7 @@ def spoken_languages(
 
     Arguments:
         decoder: the decoder.
-        encoded: encoder output `[B, L, D]`.
-        lengths_B: valid frames of each segment, int64 `[B]`.
+        cache: `start_decoding`'s for the segments; it stays empty.
         tokenizer: knows the languages' tokens.
         languages: the code of each segment; None detects it.
         among: codes of those that are looked for; none for all.
@@ -71,10 +67,9 @@ def spoken_languages(
     unknown = [b for b, language in enumerate(languages) if language is None]
     found = [SpokenLanguage(language or "") for language in languages]
     if unknown:
-        rows = torch.tensor(unknown, device=encoded.device)
-        ranked = detect_languages(decoder, encoded[rows], lengths_B[rows], tokenizer)
-        for b, probabilities in zip(unknown, ranked, strict=True):
-            evidence = {code: p for code, p in probabilities.items() if not among or code in among}
+        ranked = detect_languages(decoder, cache, tokenizer)
+        for b in unknown:
+            evidence = {code: p for code, p in ranked[b].items() if not among or code in among}
             prior = None if priors is None else priors[b]
             found[b] = SpokenLanguage(*likeliest_language(evidence, prior), evidence)
     return found

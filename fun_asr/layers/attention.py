@@ -6,6 +6,8 @@ D width, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,6 +23,14 @@ def length_mask(lengths_B: Tensor, frames: int) -> Tensor | None:
     if int(lengths_B.min()) >= frames:
         return None
     return torch.arange(frames, device=lengths_B.device) < lengths_B[:, None]
+
+
+def valid_lengths(mask: Tensor | None) -> list[int] | None:
+    """The valid frames of each utterance by what attention knows of them, `[B, L]`; None when that is nothing."""
+    if mask is None:
+        return None
+    valid = mask > -torch.inf if mask.is_floating_point() else mask
+    return valid.sum(dim=1).tolist()
 
 
 class SelfAttention(nn.Module):
@@ -67,8 +77,7 @@ class SelfAttention(nn.Module):
         H = self.num_heads
         y = qkv.new_zeros(B, L, H, qkv.shape[-1] // (3 * H))
         bias = mask if mask is not None and mask.is_floating_point() else None
-        valid = mask if bias is None else bias > -torch.inf
-        for b, length in enumerate([L] * B if valid is None else valid.sum(dim=1).tolist()):
+        for b, length in enumerate(valid_lengths(mask) or [L] * B):
             q, k, v = qkv[b, :length].view(length, 3, H, -1).permute(1, 2, 0, 3).contiguous()  # [H, length, D / H] each
             for part, into in zip(q.split(QUERIES_AT_ONCE, dim=1), y[b, :length].split(QUERIES_AT_ONCE), strict=True):
                 scores = torch.bmm(part * q.shape[-1] ** -0.5, k.transpose(1, 2))
@@ -131,6 +140,26 @@ class CrossAttention(nn.Module):
         """`[B, L, D]` to keys and values `[B, H, L, D / H]`."""
         B, L, _ = encoded.shape
         keys, values = self.kv(encoded).view(B, L, 2, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        return keys, values
+
+    def laid_out(self, encoded: Tensor, lengths: Sequence[int] | None) -> tuple[Tensor, Tensor]:
+        """Keys and values as `keys_values`, contiguous, as steps that read all of them want them.
+
+        Arguments:
+            encoded: `[B, L, D]`.
+            lengths: valid frames of each utterance, beyond which keys and values are zero; None for L.
+        """
+        if lengths is None:
+            keys, values = self.keys_values(encoded)
+            return keys.contiguous(), values.contiguous()
+        # An utterance at a time: nothing is computed of padding, and what a product returns is still in the cache.
+        parts = [self.keys_values(encoded[b : b + 1, :length]) for b, length in enumerate(lengths)]
+        B, L, D = encoded.shape
+        keys, values = parts[0][0].new_empty(2, B, self.num_heads, L, D // self.num_heads)
+        for b, (length, part) in enumerate(zip(lengths, parts, strict=True)):
+            for into, found in zip((keys[b], values[b]), part, strict=True):
+                into[:, :length] = found[0]
+                into[:, length:] = 0
         return keys, values
 
     def forward(

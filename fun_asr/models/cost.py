@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from fun_asr.layers.causal_lm import ExpertsFeedForward
 from fun_asr.layers.decoder import TokenEmbedding
@@ -58,6 +57,8 @@ def count_cost(
         tokens_per_second: of the texts in `runs`.
         part_of: the part that a parameter belongs to, by its name.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # takes a tenth of a second, and only this needs it
+
     parameters: dict[str, int] = {}
     active: dict[str, int] = {}
     share = _shares_met(network)

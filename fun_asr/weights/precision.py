@@ -29,11 +29,19 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 matrices itself; elsewhere they are many times slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and (_cpu_has("_is_avx512_bf16_supported") or _has_amx())
+    return device.type == "cpu" and (_has("_is_avx512_bf16_supported") or _has_amx())
 
 
 def _has_amx() -> bool:
-    return _cpu_has("_is_amx_tile_supported")
+    return _has("_is_amx_tile_supported")
+
+
+def _has(check: str) -> bool:
+    """Whether the processor has what a check of `torch.cpu` asks for, and torch was not told to do without.
+
+    `ATEN_CPU_CAPABILITY=avx2` shows what a processor without AVX-512 would do.
+    """
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and _cpu_has(check)
 
 
 def _cpu_has(check: str) -> bool:

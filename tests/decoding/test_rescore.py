@@ -52,6 +52,12 @@ def test_of_near_equals_with_the_same_words_the_shorter_wins(model: NGramModel) 
     assert chosen(model, ("A,  b. ", -0.50), ("a b", -0.55)) == "a b"
 
 
+def test_a_text_that_ends_early_is_no_near_equal(model: NGramModel) -> None:
+    """Its sum is the higher one: every token that it leaves out would cost something."""
+    whole = "a b c a b c a b c a b c"
+    assert chosen(model, (whole, -0.2), ("a b c", -0.5)) == whole
+
+
 def test_the_first_choice_stays_where_a_hypothesis_has_no_spoken_form(model: NGramModel) -> None:
     assert chosen(model, ("A ж", -0.50), ("a b", -0.52)) == "A ж"
 

@@ -17,7 +17,7 @@ from fun_asr.audio.context import with_context
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.decoding import ctc
-from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
+from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate, start_decoding
 from fun_asr.decoding.guard import (
     BLOCKED_NGRAM,
     cut_loops,
@@ -34,6 +34,7 @@ from fun_asr.decoding.spoken_language import SpokenLanguage, spoken_languages
 from fun_asr.decoding.words import AlignedWord, WrittenWord, time_words, written_words
 from fun_asr.drafts import Draft
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.layers.cache import DecoderCache
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.models.fun_asr.encoding import Encoded, FrontEnd, SegmentEncoder
 from fun_asr.models.fun_asr.load import load_network
@@ -233,7 +234,7 @@ class FunASRRecogniser:
         """The probability of each language for each segment, at least one, by code, most likely first."""
         encoded = self.encode([with_context(segment) for segment in segments])
         prompts = self._tokenizer.prompts("", self.network.config.decoder.max_tokens, translate=False)
-        return detect_languages(self.network.decoder, encoded.encoded, encoded.lengths_B, prompts)
+        return detect_languages(self.network.decoder, self._start(encoded), prompts)
 
     @torch.inference_mode()
     def align(self, segment: AudioSegment, text: str, language: str) -> tuple[Word, ...]:
@@ -340,19 +341,12 @@ class FunASRRecogniser:
         prompts = self._tokenizer.prompts(
             options.initial_prompt, self.network.config.decoder.max_tokens, translate=options.task == "translate"
         )
-        spoken = spoken_languages(
-            self.network.decoder,
-            encoded.encoded,
-            encoded.lengths_B,
-            prompts,
-            languages,
-            options.languages,
-            priors,
-        )
+        cache = self._start(encoded)
+        spoken = spoken_languages(self.network.decoder, cache, prompts, languages, options.languages, priors)
         hotwords = self._hotwords(options)
         if hotwords is not None:
             search = replace(search, hotwords=self._trees(hotwords, encoded, spoken))
-        hypotheses = self._decode(encoded, range(len(encoded)), prompts, spoken, search)
+        hypotheses = self._decode(encoded, range(len(encoded)), prompts, spoken, search, cache)
         if self._language_model is not None:
             hypotheses = [
                 best_hypothesis(hypothesis, self._language_model, self._tokenizer, self._ctc_tokenizer)
@@ -434,6 +428,9 @@ class FunASRRecogniser:
             for b, first in zip(wanted, starts, strict=True)
         }
 
+    def _start(self, encoded: Encoded) -> DecoderCache:
+        return start_decoding(self.network.decoder, encoded.encoded, encoded.lengths_B)
+
     def _decode(
         self,
         encoded: Encoded,
@@ -441,12 +438,13 @@ class FunASRRecogniser:
         prompts: TaskPrompts,
         spoken: Sequence[SpokenLanguage],
         search: GenerateOptions,
+        cache: DecoderCache | None = None,
     ) -> list[Hypothesis]:
-        """Hypotheses of the segments in `places`."""
+        """Hypotheses of the segments in `places`; the cache is `_start`'s for them."""
         rows = torch.tensor(places, device=self._device)
         frames = encoded.encoded[rows] if len(places) < len(encoded) else encoded.encoded
         languages = [spoken[place].code for place in places]
-        return generate(self.network.decoder, frames, encoded.lengths_B[rows], prompts, languages, search)
+        return generate(self.network.decoder, frames, encoded.lengths_B[rows], prompts, languages, search, cache=cache)
 
     def _trees(
         self, hotwords: Hotwords, encoded: Encoded, spoken: Sequence[SpokenLanguage]

@@ -20,13 +20,14 @@ from torch import Tensor
 
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
-from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate
+from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate, start_decoding
 from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, is_repetitive, without_loops
 from fun_asr.decoding.hotwords import Hotwords
 from fun_asr.decoding.spoken_language import SpokenLanguage, spoken_languages
 from fun_asr.decoding.words import written_words
 from fun_asr.drafts import Draft
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.layers.cache import DecoderCache
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.models.cost import Cost, count_cost
 from fun_asr.models.protocol import RecognisedSegment
@@ -237,21 +238,14 @@ class WhisperRecogniser:
         if not self._tokenizer.multilingual:
             languages = ["en"] * len(segments)
         encoded = self._encode(segments)
-        spoken = spoken_languages(
-            self._network.decoder,
-            encoded.encoded,
-            self._lengths(encoded.encoded),
-            prompts,
-            languages,
-            options.languages,
-            priors,
-        )
+        cache = self._start(encoded)
+        spoken = spoken_languages(self._network.decoder, cache, prompts, languages, options.languages, priors)
         codes = [known.code for known in spoken]
         search = replace(self._search, beam_size=options.beam_size, margin=BEAM_MARGIN)
         hotwords = self._hotwords(options)
         if hotwords is not None:
             search = replace(search, hotwords=[hotwords.decoder_tree(None)] * len(segments))
-        hypotheses = self._decode(encoded, range(len(segments)), prompts, codes, search)
+        hypotheses = self._decode(encoded, range(len(segments)), prompts, codes, search, cache)
         if options.temperature_fallback:
             self._try_again(hypotheses, encoded, prompts, codes, search)
         times = TextTimes(self._network.decoder, self._tokenizer, encoded, self._heads, prompts, codes)
@@ -271,9 +265,8 @@ class WhisperRecogniser:
         """The probability of each language for each segment, at least one, by code, most likely first."""
         if not self._tokenizer.multilingual:
             return [{"en": 1.0} for _ in segments]
-        encoded = self._encode(segments).encoded
         prompts = self._tokenizer.prompts("", self._network.config.max_tokens, translate=False)
-        return detect_languages(self._network.decoder, encoded, self._lengths(encoded), prompts)
+        return detect_languages(self._network.decoder, self._start(self._encode(segments)), prompts)
 
     @torch.inference_mode()
     def align(self, segment: AudioSegment, text: str, language: str) -> tuple[Word, ...]:
@@ -309,6 +302,9 @@ class WhisperRecogniser:
         """Valid frames of each row of `[B, L, D]`: all, as in training."""
         return torch.full((len(frames),), frames.shape[1], device=frames.device)
 
+    def _start(self, encoded: EncodedSegments) -> DecoderCache:
+        return start_decoding(self._network.decoder, encoded.encoded, self._lengths(encoded.encoded))
+
     def _decode(
         self,
         encoded: EncodedSegments,
@@ -316,8 +312,9 @@ class WhisperRecogniser:
         prompts: TaskPrompts,
         languages: Sequence[str | None],
         search: GenerateOptions,
+        cache: DecoderCache | None = None,
     ) -> list[Hypothesis]:
-        """Hypotheses of the segments in `places`."""
+        """Hypotheses of the segments in `places`; the cache is `_start`'s for them."""
         frames = encoded.rows(places)
         lengths_B = self._lengths(frames)
         return generate(
@@ -328,6 +325,7 @@ class WhisperRecogniser:
             [languages[place] for place in places],
             search,
             seconds=[encoded.samples[place] / SAMPLE_RATE for place in places],
+            cache=cache,
         )
 
     def _nobody_speaks(self, found: Hypothesis) -> bool:
