@@ -281,7 +281,7 @@ def test_check_faults(run: Run) -> None:
 
 def test_check_server(run: Run) -> None:
     rows = run("check-server", DATA / "cv-00001.opus", "--requests", 20, "--upload", 1)
-    faults = {row[0]: row[1] for row in rows if len(row) == 5}
+    faults = {row[0]: row[1] for row in rows if len(row) > 1}
     assert faults["3 GiB"].startswith("announced: 413; in chunks: 413")
     assert faults["the limit"] == "200, and 413 for one byte more"
     assert faults["SIGTERM"].startswith("8 texts, 2 streams, exit status 0")
