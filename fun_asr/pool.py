@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
 
 LIKE_SAMPLES = 2 * SAMPLE_RATE  # lengths that differ by less go together
 LIKE_RATIO = 1 / 3  # of the longer one, likewise
+
+
+def like_lengths(lengths: Sequence[int], first: int, *, most: int, padded: float) -> list[int]:
+    """Which segments make a batch with one of them: those nearest to it in length.
+
+    Arguments:
+        lengths: of all, samples; of equal ones those that come first are preferred.
+        first: the place of the one whose turn it is.
+        most: segments of a batch.
+        padded: most samples of a batch, padding included; a single segment may be longer.
+
+    Returns:
+        their places, longest first.
+    """
+    order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
+    # order[low:high] is the batch; it grows from the first one, whose turn must come.
+    low = order.index(first)
+    high = low + 1
+
+    def fit(longest: int, shortest: int) -> bool:
+        """Whether lengths go together: little padding, and not too much audio."""
+        alike = longest - shortest <= max(LIKE_SAMPLES, LIKE_RATIO * longest)
+        return alike and (high - low + 1) * longest <= padded
+
+    while high - low < most:
+        longest, shortest = lengths[order[low]], lengths[order[high - 1]]
+        longer = lengths[order[low - 1]] if low > 0 else None
+        shorter = lengths[order[high]] if high < len(order) else None
+        if longer is not None and not fit(longer, shortest):
+            longer = None
+        if shorter is not None and not fit(longest, shorter):
+            shorter = None
+        if longer is None and shorter is None:
+            break
+        if shorter is None or (longer is not None and longer - longest < shortest - shorter):
+            low -= 1
+        else:
+            high += 1
+    return order[low:high]
 
 
 class SegmentPool:
@@ -52,40 +91,19 @@ class SegmentPool:
         Arguments:
             one_at_a_time: recordings of which only the first segment may be taken now.
         """
-        eligible = []
+        eligible: list[int] = []
         represented: set[int] = set()
         for place, segment in enumerate(self._segments):
             if segment.recording not in one_at_a_time or segment.recording not in represented:
-                eligible.append((len(segment.span), -place))
+                eligible.append(place)
                 represented.add(segment.recording)
-        eligible.sort(reverse=True)
-        # eligible[low:high] is the batch; it grows from the oldest segment, whose turn must come.
-        low = next(i for i, (_, place) in enumerate(eligible) if place == 0)
-        high = low + 1
-        while high - low < self._batch_size:
-            longest, shortest = eligible[low][0], eligible[high - 1][0]
-            longer = eligible[low - 1][0] if low > 0 else None
-            shorter = eligible[high][0] if high < len(eligible) else None
-            if longer is not None and not self._fit(longer, shortest, high - low + 1):
-                longer = None
-            if shorter is not None and not self._fit(longest, shorter, high - low + 1):
-                shorter = None
-            if longer is None and shorter is None:
-                break
-            if shorter is None or (longer is not None and longer - longest < shortest - shorter):
-                low -= 1
-            else:
-                high += 1
-        places = [-place for _, place in eligible[low:high]]
+        lengths = [len(self._segments[place].span) for place in eligible]
+        chosen = like_lengths(lengths, 0, most=self._batch_size, padded=self._padded_samples)
+        places = [eligible[i] for i in chosen]
         batch = [self._segments[place] for place in places]
         taken = set(places)
         self._keep([segment for place, segment in enumerate(self._segments) if place not in taken])
         return batch
-
-    def _fit(self, longest: int, shortest: int, segments: int) -> bool:
-        """Whether lengths in samples go together: little padding, and not too much audio."""
-        alike = longest - shortest <= max(LIKE_SAMPLES, LIKE_RATIO * longest)
-        return alike and segments * longest <= self._padded_samples
 
     def _keep(self, segments: list[AudioSegment]) -> None:
         self._segments = segments

@@ -142,14 +142,32 @@ class _Beam:
     """The complete hypotheses."""
 
     def prune(self, extended: list[tuple[int, Partial]], margin: float) -> list[tuple[int, Partial]]:
-        """What of the extended hypotheses is within the margin of the best one, complete ones included."""
-        seen = [*self.finished, *(partial for _, partial in extended)]
-        if not seen:
+        """What of the extended hypotheses is within the margin of the best one, and may still be the choice.
+
+        One that is complete has a higher sum than any that says more, and so does the first sentence of several: what
+        goes on is given up for it only where its mean is lower too.
+        """
+        if not extended:
             return []
-        rank = max(partial.rank for partial in seen) - margin
-        score = max(partial.score for partial in seen) - margin
+        rank = max(partial.rank for _, partial in extended) - margin
+        score = max(partial.score for _, partial in extended) - margin
+        done_rank = max((partial.rank for partial in self.finished), default=-math.inf) - margin
+        done_score = max((partial.score for partial in self.finished), default=-math.inf) - margin
+        done_mean = max((partial.mean_rank for partial in self.finished), default=-math.inf)
         # By either: a hotword's bonus must not drop what goes on when its phrase breaks off, nor come too late.
-        return [(row, partial) for row, partial in extended if partial.rank >= rank or partial.score >= score]
+        return [
+            (row, partial)
+            for row, partial in extended
+            if (partial.rank >= rank or partial.score >= score)
+            and (partial.rank >= done_rank or partial.score >= done_score or partial.mean_rank > done_mean)
+        ]
+
+    def is_full(self, width: int, going_on: list[tuple[int, Partial]], margin: float) -> bool:
+        """Whether enough hypotheses are complete, and, where there is a margin, none that goes on is better."""
+        if len(self.finished) < width:
+            return False
+        best = max(partial.mean_rank for partial in self.finished)
+        return margin == math.inf or all(partial.mean_rank <= best for _, partial in going_on)
 
 
 def hypothesis_of(
@@ -246,7 +264,8 @@ def _repeated(tokens: list[int], n: int) -> list[int]:
 def _beam_search(steps: Steps, logits: Tensor, beams: list[_Beam], width: int, margin: float) -> list[list[Partial]]:
     """The complete hypotheses of each utterance, the highest mean first, from the prompts' logits `[B, V]`.
 
-    The search ends for an utterance once `width` hypotheses are complete, or none within the margin goes on.
+    The search ends for an utterance once `width` hypotheses are complete, or none within the margin goes on; with a
+    margin, of which few tokens remain to choose from, ends of sentences alone do not make up the number.
     """
     ends, bias = steps.ends, steps.bias
     best: list[list[Partial]] = [[] for _ in beams]
@@ -289,7 +308,7 @@ def _beam_search(steps: Steps, logits: Tensor, beams: list[_Beam], width: int, m
             start += len(beam.live)
             going_on = beam.prune(going_on, margin)
             extended.append(going_on)
-            if len(beam.finished) >= width or length >= beam.limit or not going_on:
+            if beam.is_full(width, going_on, margin) or length >= beam.limit or not going_on:
                 complete = beam.finished or [partial for _, partial in going_on]
                 best[beam.index] = sorted(complete, key=lambda partial: -partial.mean_rank)
             else:

@@ -54,6 +54,7 @@ def make_app(engine: Engine, key: str | None = None) -> Starlette:
         Route("/v1/audio/transcriptions", rest.transcriptions, methods=["POST"]),
         Route("/v1/audio/translations", rest.translations, methods=["POST"]),
         Route("/v1/models", rest.models),
+        Route("/v1/models/{name}", rest.model),
         Route("/health", health),
         Route("/ready", ready),
         Route("/metrics", metrics),

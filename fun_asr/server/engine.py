@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -44,11 +45,38 @@ class Engine:
         self.limits = limits
         self.metrics = Metrics()
         self.draining = False
+        self._stopping: asyncio.Future[None] | None = None
         self.requests = 0
         self.streams = 0
+        self.sockets = 0
         self._scheduler = Scheduler(transcriber.recogniser, self.metrics.batch)
         self._reading = ThreadPoolExecutor(limits.recordings, "fun-asr-recording")
         self._speaking = ThreadPoolExecutor(limits.streams, "fun-asr-stream")
+
+    @property
+    def stopping(self) -> asyncio.Future[None]:
+        """Done once WebSockets are to come to their end; of the event loop that asks first."""
+        if self._stopping is None:
+            self._stopping = asyncio.get_running_loop().create_future()
+        return self._stopping
+
+    @contextlib.contextmanager
+    def socket(self) -> Iterator[None]:
+        """Count an open WebSocket, for as long as the block lasts."""
+        self.sockets += 1
+        try:
+            yield
+        finally:
+            self.sockets -= 1
+
+    async def end_sockets(self) -> None:
+        """Let WebSockets say what is still to be said, and end; waits `ServerLimits.drain` seconds at most."""
+        self.draining = True
+        if not self.stopping.done():
+            self.stopping.set_result(None)
+        until = time.monotonic() + self.limits.drain
+        while self.sockets and time.monotonic() < until:
+            await asyncio.sleep(0.02)
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
@@ -103,6 +131,10 @@ class Engine:
                 loop.call_soon_threadsafe(on_segments, segments)
 
         def work() -> Transcript:
+            with self._scheduler.reading(client):
+                return transcribed()
+
+        def transcribed() -> Transcript:
             transcriber = self.transcriber.with_recogniser(SharedRecogniser(self._scheduler, client))
             with Spool() as spool:
                 results = transcriber.run(spool.paths([file]), options, on_segments=say)

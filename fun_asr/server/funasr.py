@@ -40,9 +40,9 @@ async def funasr(socket: WebSocket) -> None:
     engine: Engine = socket.app.state.engine
     # Its clients name this protocol.
     await socket.accept("binary" if "binary" in socket.scope.get("subprotocols", []) else None)
-    guarded = SlowSocket(socket, engine.limits)
+    guarded = SlowSocket(socket, engine.limits, engine.stopping)
     try:
-        with ExitStack() as stack:
+        with engine.socket(), ExitStack() as stack:
             await _Conversation(engine, guarded, stack).run()
     except Refused as refusal:
         await guarded.close(1013, refusal.detail)
@@ -88,6 +88,8 @@ class _Conversation:
             self._order = _updated(self._order, order, self._engine)
             if order.get("is_speaking") is False:
                 await self._end()
+        if self._socket.stopping.done() and self._stream is not None:
+            await self._end()
 
     async def _hear(self, data: bytes) -> None:
         if self._order.mode == "offline":
@@ -137,10 +139,10 @@ class _Conversation:
                 raw = RawFormat.parse(f"s16le,{order.rate},1")
                 options = replace(options, audio=replace(AudioOptions(), raw=raw))
             work = asyncio.ensure_future(self._engine.transcribe(file, options))
-            gone = asyncio.ensure_future(self._socket.receive())
+            gone = asyncio.ensure_future(self._socket.gone())
             try:
                 await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-                if gone.done() and gone.result() is None:
+                if not work.done():
                     raise WebSocketDisconnect(1001)
                 transcript = await work
             except AudioDecodeError as error:

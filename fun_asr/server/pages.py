@@ -85,6 +85,9 @@ _FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
+_NAME = {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
+
+
 def openapi() -> dict[str, Any]:
     """The interface as OpenAPI 3.1."""
     form = {"multipart/form-data": {"schema": {"type": "object", "properties": _FIELDS, "required": ["file"]}}}
@@ -116,6 +119,7 @@ def openapi() -> dict[str, Any]:
             "/v1/audio/transcriptions": {"post": of_recording("Transcribe a recording")},
             "/v1/audio/translations": {"post": of_recording("Translate a recording to English, with a model that can")},
             "/v1/models": {"get": entry("The model that is loaded")},
+            "/v1/models/{name}": {"get": entry("The same by its name", parameters=[_NAME])},
             "/v1/realtime": {"get": entry("WebSocket: OpenAI's realtime transcription", responses=upgrade)},
             "/": {"get": entry("The page to try it; as a WebSocket, FunASR's protocol")},
             "/health": {"get": entry("Whether the process answers")},

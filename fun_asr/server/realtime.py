@@ -41,16 +41,17 @@ FORMATS: dict[str, tuple[Callable[[bytes], Int16], int]] = {
 }
 """How sound is coded, and its rate in Hz, by the names of both versions of the protocol."""
 SILENCE = (0.1, 10.0)  # seconds that a client may ask for
+END = "end"  # the order after which no other one is followed
 
 
 async def realtime(socket: WebSocket) -> None:
     """WebSocket /v1/realtime?intent=transcription."""
     engine: Engine = socket.app.state.engine
     try:
-        with engine.live() as slot:
+        with engine.socket(), engine.live() as slot:
             chosen = PROTOCOL if PROTOCOL in socket.scope.get("subprotocols", []) else None
             await socket.accept(chosen)
-            await _Session(engine, slot, SlowSocket(socket, engine.limits)).run()
+            await _Session(engine, slot, SlowSocket(socket, engine.limits, engine.stopping)).run()
     except Refused as refusal:
         await socket.close(1013, refusal.detail)
     except (WebSocketDisconnect, ClientGoneError):
@@ -104,9 +105,14 @@ class _Session:
         feeding = asyncio.create_task(self._feed())
         reading = asyncio.create_task(self._read())
         try:
-            done, _ = await asyncio.wait({feeding, reading}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await asyncio.wait({feeding, reading}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done() and self._socket.stopping.done():
+                # What was said until now is still understood.
+                self._put(END)
+                await feeding
+            for task in (feeding, reading):
+                if task.done():
+                    task.result()
         finally:
             for task in (feeding, reading):
                 task.cancel()
@@ -182,6 +188,8 @@ class _Session:
             item = self._inbox.popleft()
             if isinstance(item, str):
                 await self._order(item, settings)
+                if item == END:
+                    return
                 settings = self._settings
                 continue
             parts = [item]
@@ -195,7 +203,7 @@ class _Session:
                 stream = settings.stream
                 # Without detection an utterance ends where the client says, or where it becomes too long.
                 if settings.detection is None:
-                    stream = replace(stream, silence=1000.0)
+                    stream = replace(stream, silence=1000.0, ahead=False)
                 self._stream = self._slot.open(settings.options, settings.rate, stream)
             await self._say(await self._slot.feed(self._stream, samples), settings)
             self._waiting -= len(samples) / settings.rate

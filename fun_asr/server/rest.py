@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 from starlette.datastructures import FormData, UploadFile
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from fun_asr.errors import AudioDecodeError, ConfigError
@@ -20,9 +20,10 @@ from fun_asr.server.errors import Refused, error_body
 from fun_asr.server.replies import RESPONSE_FORMATS, reply, server_sent, usage
 from fun_asr.transcript import WRITTEN_WITHOUT_SPACES, Segment, Transcript
 
-__all__ = ["MODEL_ID", "models", "transcriptions", "translations"]
+__all__ = ["MODEL_ID", "model", "models", "transcriptions", "translations"]
 
 MODEL_ID = "fun-asr"
+MODEL = {"id": MODEL_ID, "object": "model", "created": 0, "owned_by": "fun-asr"}
 MOST_FIELDS = 50
 GRANULARITIES = ("word", "segment")
 
@@ -50,9 +51,18 @@ async def translations(request: Request) -> Response:
 
 async def models(request: Request) -> Response:
     """GET /v1/models: the one that is loaded, whatever name a request gives it."""
-    return JSONResponse(
-        {"object": "list", "data": [{"id": MODEL_ID, "object": "model", "created": 0, "owned_by": "fun-asr"}]}
-    )
+    return JSONResponse({"object": "list", "data": [MODEL]})
+
+
+async def model(request: Request) -> Response:
+    """GET /v1/models/NAME.
+
+    Raises:
+        Refused: for another name than that of the list.
+    """
+    if request.path_params["name"] != MODEL_ID:
+        raise Refused(404, f"the model that is loaded is called {MODEL_ID}, and answers to any name", "model")
+    return JSONResponse(MODEL)
 
 
 async def _answer(request: Request, task: Task) -> Response:
@@ -61,7 +71,10 @@ async def _answer(request: Request, task: Task) -> Response:
         stack.enter_context(engine.admitted())
         if not request.headers.get("content-type", "").startswith("multipart/form-data"):
             raise Refused(400, "send a form, multipart/form-data, with the recording in its field file")
-        form = await request.form(max_files=1, max_fields=MOST_FIELDS)
+        try:
+            form = await request.form(max_files=1, max_fields=MOST_FIELDS)
+        except ClientDisconnect:
+            raise Refused(499, "the client has gone") from None
         try:
             asked = _read(form, engine, task)
             if asked.stream:

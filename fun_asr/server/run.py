@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -32,6 +33,14 @@ class _Server(uvicorn.Server):
             host, port = sockets[0].getsockname()[:2]
             self._on_start(host, port)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As `uvicorn.Server.shutdown`, which breaks WebSockets off, once they have said what they heard."""
+        began = time.monotonic()
+        await self._engine.end_sockets()
+        left = self._engine.limits.drain - (time.monotonic() - began)
+        self.config.timeout_graceful_shutdown = max(1, round(left))
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal lets requests end, the second one does not."""
         self._engine.draining = True
@@ -58,7 +67,8 @@ def serve(
     listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     config = uvicorn.Config(
         make_app(engine, key),
-        log_level="warning",
+        # What uvicorn warns of is what clients send.
+        log_level="error",
         access_log=False,
         server_header=False,
         ws="websockets-sansio",

@@ -1,13 +1,15 @@
 """One queue for one model: the segments of all clients, recognised in batches that they share.
 
 A segment that comes while a batch is being recognised joins the next one, whoever it is of; live streams go first.
+A batch waits a moment for the segments of recordings that are being read, which would else make one of their own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fun_asr.audio.decode import SAMPLE_RATE
@@ -15,14 +17,14 @@ from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.memory import return_free_memory
 from fun_asr.models.protocol import RecognisedSegment, SegmentRecogniser
 from fun_asr.options import Task, TranscriptionOptions
+from fun_asr.pool import like_lengths
 from fun_asr.transcript import ModelInfo
 
 __all__ = ["Client", "ClientGoneError", "Scheduler", "SharedRecogniser"]
 
 PADDED_SECONDS = 240.0  # of a batch of recordings
 BESIDE_LIVE_SECONDS = 30.0  # likewise while somebody speaks, who would have to wait for it
-ALIKE = 1.5  # the ratio of lengths up to which segments share a batch, beyond which padding costs more than it saves
-ALIKE_SECONDS = 2.0  # by which lengths may differ anyway
+PATIENCE = 0.1  # seconds that a batch waits for recordings that are being read
 
 
 class ClientGoneError(Exception):
@@ -86,6 +88,7 @@ class Scheduler:
         self._changed = threading.Condition()
         self._waiting: list[_Job] = []
         self._open: dict[int, _Call] = {}
+        self._reading: set[Client] = set()
         self._streams = 0
         self._stopped = False
         self._sound = self._computing = 0.0
@@ -145,6 +148,18 @@ class Scheduler:
         for call in calls:
             call.fail(ClientGoneError())
 
+    @contextlib.contextmanager
+    def reading(self, client: Client) -> Iterator[None]:
+        """A client that reads a recording, and submits its segments, for as long as the block lasts."""
+        with self._changed:
+            self._reading.add(client)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._reading.discard(client)
+                self._changed.notify()
+
     def stream_opened(self, change: int = 1) -> None:
         """Batches of recordings are small while there are live streams.
 
@@ -169,8 +184,11 @@ class Scheduler:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped or bool(self._waiting))
+                self._changed.wait_for(self._is_worth_a_batch, PATIENCE)
                 if self._stopped:
                     return
+                if not self._waiting:
+                    continue
                 batch = self._take()
             began = time.perf_counter()
             self._recognise(batch)
@@ -182,23 +200,31 @@ class Scheduler:
                 self._on_batch(len(batch), sound, seconds)
             return_free_memory()
 
+    def _is_worth_a_batch(self) -> bool:
+        """Whether somebody speaks, or a batch is full, or everybody who reads a recording waits for its segments."""
+        if self._stopped or not self._waiting or self._streams:
+            return True
+        sound = sum(job.seconds for job in self._waiting)
+        full = len(self._waiting) >= self._waiting[0].options.batch_size or sound >= PADDED_SECONDS
+        return full or self._reading <= {call.client for call in self._open.values()}
+
     def _take(self) -> list[_Job]:
         """The oldest job, of a live stream where one waits, with those that can share a batch with it."""
         first = next((job for job in self._waiting if job.call.client.live), self._waiting[0])
-        most = BESIDE_LIVE_SECONDS if self._streams and not first.call.client.live else PADDED_SECONDS
-        alike = [job for job in self._waiting if _alike(job, first)]
-        # Stable: among jobs of one kind the oldest come first.
-        alike.sort(key=lambda job: (job is not first, job.call.client.live is not first.call.client.live))
-        batch: list[_Job] = []
-        longest = 0.0
-        for job in alike:
-            longest = max(longest, job.seconds)
-            if batch and (len(batch) >= first.options.batch_size or longest * (len(batch) + 1) > most):
-                break
-            batch.append(job)
-        taken = {id(job) for job in batch}
-        self._waiting = [job for job in self._waiting if id(job) not in taken]
-        return sorted(batch, key=lambda job: -job.seconds)
+        live = first.call.client.live
+        # A recording's segments would make a stream wait.
+        alike = [job for job in self._waiting if job.call.client.live == live and job.options == first.options]
+        seconds = BESIDE_LIVE_SECONDS if self._streams and not live else PADDED_SECONDS
+        chosen = like_lengths(
+            [len(job.segment.span) for job in alike],
+            alike.index(first),
+            most=first.options.batch_size,
+            padded=seconds * SAMPLE_RATE,
+        )
+        batch = [alike[place] for place in chosen]
+        taken = set(batch)
+        self._waiting = [job for job in self._waiting if job not in taken]
+        return batch
 
     def _recognise(self, batch: list[_Job]) -> None:
         try:
@@ -224,11 +250,6 @@ class Scheduler:
             batch[0].options,
             [job.prior for job in batch],
         )
-
-
-def _alike(job: _Job, first: _Job) -> bool:
-    short, long = sorted((job.seconds, first.seconds))
-    return job.options == first.options and (long - short <= ALIKE_SECONDS or long <= ALIKE * short)
 
 
 class SharedRecogniser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import MutableMapping
 from typing import Any
 
 import numpy as np
@@ -52,29 +53,53 @@ def _alaw_table() -> Int16:
 _MULAW, _ALAW = _mulaw_table(), _alaw_table()
 
 
+def _content(message: MutableMapping[str, Any]) -> str | bytes | None:
+    """What a client said; None where it has gone."""
+    if message["type"] != "websocket.receive":
+        return None
+    text: str | None = message.get("text")
+    data: bytes | None = message.get("bytes")
+    return text if text is not None else data or b""
+
+
 class SlowSocket:
     """A WebSocket whose client may send nothing for long, or read nothing.
 
     Arguments:
         socket: accepted.
         limits: how long is too long.
+        stopping: done when the server ends, and no more is to be received.
     """
 
-    def __init__(self, socket: WebSocket, limits: ServerLimits) -> None:
+    def __init__(self, socket: WebSocket, limits: ServerLimits, stopping: asyncio.Future[None]) -> None:
         self._socket, self._idle = socket, limits.idle
+        self.stopping = stopping
+        self._kept: MutableMapping[str, Any] | None = None  # a message that came while none was awaited
 
     async def receive(self) -> str | bytes | None:
-        """The next message; None when the client has gone, or sends nothing any more."""
+        """The next message; None when the client has gone, or sends nothing any more, or the server ends."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            return _content(kept)
+        receiving = asyncio.ensure_future(self._socket.receive())
         try:
-            message = await asyncio.wait_for(self._socket.receive(), self._idle)
-        except TimeoutError:
-            await self.close(1001, "nothing came")
-            return None
-        if message["type"] != "websocket.receive":
-            return None
-        text: str | None = message.get("text")
-        data: bytes | None = message.get("bytes")
-        return text if text is not None else data or b""
+            either: set[asyncio.Future[Any]] = {receiving, self.stopping}
+            await asyncio.wait(either, timeout=self._idle, return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():
+                if not self.stopping.done():
+                    await self.close(1001, "nothing came")
+                return None
+            return _content(receiving.result())
+        finally:
+            receiving.cancel()
+
+    async def gone(self) -> None:
+        """Wait until the client goes, however long it says nothing. What it says first, `receive` gives."""
+        message = await self._socket.receive()
+        if message["type"] == "websocket.receive":
+            self._kept = message
+            # No more is read, so that none is lost or fills the memory.
+            await asyncio.get_running_loop().create_future()
 
     async def send(self, message: dict[str, Any]) -> None:
         """Send JSON.
@@ -88,6 +113,8 @@ class SlowSocket:
             raise WebSocketDisconnect(1001) from None
 
     async def close(self, code: int = 1000, reason: str = "") -> None:
-        """End it, if it has not ended."""
+        """End it, if it has not ended; a server that ends says so."""
+        if code == 1000 and self.stopping.done():
+            code, reason = 1001, "the server is stopping"
         with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
             await asyncio.wait_for(self._socket.close(code, reason), min(5.0, self._idle))

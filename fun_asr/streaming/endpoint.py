@@ -34,6 +34,8 @@ class Utterance:
     pieces: list[Samples] = field(default_factory=list)
     levels: list[float] = field(default_factory=list)
     """Probability of speech in each window."""
+    quiet: int = 0
+    """Windows at its end in which nobody speaks."""
     ended: bool = False
 
     @property
@@ -47,6 +49,12 @@ class Utterance:
     def span(self) -> Span:
         """Its place in the stream."""
         return Span(self.start, self.start + sum(map(len, self.pieces)))
+
+    def spoken(self, tail: int) -> Span:
+        """The same less what follows the last speech after `tail` windows."""
+        if self.quiet <= tail:
+            return self.span
+        return Span(self.start, self.start + (len(self.levels) - self.quiet + tail) * WINDOW)
 
     @property
     def certainty(self) -> float:
@@ -73,7 +81,6 @@ class Endpointer:
         self._before: deque[tuple[Samples, float]] = deque(maxlen=2 * BEFORE)  # windows in which nobody speaks
         self._read = 0  # samples in windows
         self._utterance: Utterance | None = None
-        self._quiet = 0  # windows since speech
 
     @property
     def seconds(self) -> float:
@@ -119,13 +126,12 @@ class Endpointer:
             self._before.clear()
             start = self._read - sum(len(piece) for piece, _ in kept)
             self._utterance = Utterance(start, [piece for piece, _ in kept], [probability for _, probability in kept])
-            self._quiet = 0
         else:
             self._utterance.pieces.append(window)
             self._utterance.levels.append(level)
-            self._quiet = 0 if level >= SPOKEN else self._quiet + 1
+            self._utterance.quiet = 0 if level >= SPOKEN else self._utterance.quiet + 1
         utterance = self._utterance
-        if self._quiet >= self._silence:
+        if utterance.quiet >= self._silence:
             utterance.ended = True
             self._utterance = None
         elif len(utterance.levels) >= self._longest:
@@ -138,8 +144,10 @@ class Endpointer:
         windows = longest_pause(utterance.samples, levels >= SPEECH, len(levels))
         samples = utterance.samples
         rest = Utterance(utterance.start + windows * WINDOW, [samples[windows * WINDOW :]], utterance.levels[windows:])
+        rest.quiet = min(utterance.quiet, len(rest.levels))
         utterance.pieces, utterance.levels = [samples[: windows * WINDOW]], utterance.levels[:windows]
-        utterance.ended = True
+        # Up to the cut, so that no sound lies between the two.
+        utterance.quiet, utterance.ended = 0, True
         return rest
 
     @torch.inference_mode()

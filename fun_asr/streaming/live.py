@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.audio.segment import Span
-from fun_asr.audio.vad import SpeechDetector
+from fun_asr.audio.vad import WINDOW, WINDOWS_PER_SECOND, SpeechDetector
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.options import DEFAULT_BEAM_SIZE, TranscriptionOptions
 from fun_asr.recording import RecordingState
@@ -23,6 +23,7 @@ from fun_asr.transcript import WRITTEN_WITHOUT_SPACES, ModelInfo, Transcript, Wo
 __all__ = ["DEFAULT_STREAM", "LiveStream", "Request", "StreamOptions", "quick_options"]
 
 CTC_LANGUAGE = "en"
+PAUSE = round(0.1 * WINDOWS_PER_SECOND)  # windows without speech: longer than most stops within a word
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,10 @@ class StreamOptions:
     """Longest sound that a partial result is made of."""
     kept: float = 4.0
     """Of it, what is heard again after the window has moved on."""
+    tail: float = 0.2
+    """Of the silence after an utterance, what is recognised with it."""
+    ahead: bool = True
+    """Whether the final search begins as soon as there is that silence; where speech goes on it was in vain."""
 
 
 DEFAULT_STREAM = StreamOptions()
@@ -52,6 +57,11 @@ class Request:
     prior: Mapping[str, float] | None
     """What an utterance before says of the stream's language."""
     final: bool
+    """Whether it is the whole utterance."""
+    ahead: bool = False
+    """Whether the utterance may go on."""
+    found: RecognisedSegment | None = None
+    """Its answer, where it has been recognised ahead."""
 
 
 def quick_options(options: TranscriptionOptions) -> TranscriptionOptions:
@@ -103,6 +113,8 @@ class LiveStream:
         self._quick_options = quick_options(options) if by_ctc else None
         self._stream = stream
         self._endpointer = Endpointer(detector, silence=stream.silence, longest=longest)
+        self._tail = round(stream.tail * WINDOWS_PER_SECOND)
+        self._end = round(stream.silence * WINDOWS_PER_SECOND)
         self._recording = RecordingState(None, options.language)
         self._number = 0
         self._begin()
@@ -113,6 +125,7 @@ class LiveStream:
         self._next_partial = 0
         self._shown = False
         self._guess: str | None = None
+        self._early: tuple[Span, RecognisedSegment] | None = None
 
     @property
     def seconds(self) -> float:
@@ -137,38 +150,55 @@ class LiveStream:
     def _requests(self, states: Iterator[Utterance], end: float) -> Iterator[Request]:
         interval = round(self._stream.interval * SAMPLE_RATE)
         for utterance in states:
-            if utterance.ended:
-                yield self._request(utterance, utterance.start, final=True)
-                continue
-            if not interval:
-                continue
             here = utterance.span.end
-            if self._window_start is None:
-                self._window_start = utterance.start
-                self._next_partial = here + interval // 2
-            # One that is late is left out: the next one says more.
-            if here >= self._next_partial and end - here < interval:
-                self._next_partial = here + interval
-                yield self._request(utterance, self._window_start, final=False)
+            if utterance.ended:
+                yield self._final_request(utterance)
+            elif self._stream.ahead and utterance.quiet == self._tail:
+                # Not where the sound that has come says already whether this is the end.
+                if here + (self._end - self._tail) * WINDOW > end:
+                    yield replace(self._final_request(utterance), ahead=True)
+            elif interval:
+                if self._window_start is None:
+                    self._window_start = utterance.start
+                    self._next_partial = here + interval // 2
+                # One that is late is left out, for the next one says more; and in what may be the end, of which the
+                # final search is to begin in time.
+                if here >= self._next_partial and end - here < interval and utterance.quiet < PAUSE:
+                    self._next_partial = here + interval
+                    yield self._partial_request(utterance, self._window_start)
 
-    def _request(self, utterance: Utterance, start: int, *, final: bool) -> Request:
-        span = Span(start, utterance.span.end)
-        segment = AudioSegment(0, span, utterance.samples[start - utterance.start :], certainty=utterance.certainty)
-        self._asked = segment
-        language = self._recording.language or (None if final else self._guess)
-        options = self._options if final else self._partial_options
-        if not final and self._quick_options is not None and language == CTC_LANGUAGE:
+    def _partial_request(self, utterance: Utterance, start: int) -> Request:
+        language = self._recording.language or self._guess
+        options = self._partial_options
+        if self._quick_options is not None and language == CTC_LANGUAGE:
             options = self._quick_options
+        return self._request(utterance, Span(start, utterance.span.end), language, options)
+
+    def _final_request(self, utterance: Utterance) -> Request:
+        # The same sound whether it is recognised ahead or not.
+        span = utterance.spoken(self._tail)
+        request = self._request(utterance, span, self._recording.language, self._options)
+        known, found = self._early or (None, None)
+        return replace(request, final=True, found=found if known == span else None)
+
+    def _request(
+        self, utterance: Utterance, span: Span, language: str | None, options: TranscriptionOptions
+    ) -> Request:
+        samples = utterance.samples[span.start - utterance.start : span.end - utterance.start]
+        self._asked = AudioSegment(0, span, samples, certainty=utterance.certainty)
         return Request(
-            segment=segment,
+            segment=self._asked,
             language=language,
             options=options,
             prior=self._recording.language_evidence,
-            final=final,
+            final=False,
         )
 
     def answer(self, request: Request, found: RecognisedSegment) -> list[StreamEvent]:
         """What the stream says after a request was recognised."""
+        if request.ahead:
+            self._early = request.segment.span, found
+            return []
         if request.final:
             return self._final(request, found)
         self._guess = found.language

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from fun_asr.audio.arrays import Resampler, checked_samples
 from fun_asr.audio.vad import SpeechDetector
 from fun_asr.errors import ConfigError
+from fun_asr.memory import return_free_memory
 from fun_asr.models.protocol import SegmentRecogniser
 from fun_asr.options import TranscriptionOptions
 from fun_asr.streaming.events import StreamEvent
@@ -112,9 +113,13 @@ class Stream:
 
     def _answered(self, requests: Iterator[Request]) -> Iterator[StreamEvent]:
         for request in requests:
-            (found,) = self._recogniser.recognise(
-                [request.segment], [request.language], request.options, [request.prior]
-            )
+            found = request.found
+            if found is None:
+                (found,) = self._recogniser.recognise(
+                    [request.segment], [request.language], request.options, [request.prior]
+                )
+                if request.final:
+                    return_free_memory()
             yield from self._live.answer(request, found)
 
 

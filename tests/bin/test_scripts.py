@@ -297,6 +297,28 @@ def test_check_faults(run: Run) -> None:
     run("check-faults", "readers", "--inputs", 3, "--only", "hotwords")
 
 
+def test_check_server(run: Run) -> None:
+    rows = run("check-server", DATA / "cv-00001.opus", "--requests", 20, "--upload", 1)
+    faults = {row[0]: row[1] for row in rows if len(row) > 1}
+    assert faults["3 GiB"].startswith("announced: 413; in chunks: 413")
+    assert faults["the limit"] == "200, and 413 for one byte more"
+    assert faults["SIGTERM"].startswith("8 texts, 2 streams, exit status 0")
+    assert rows[-1] == ["0 files left; 0 lines in the log"]
+
+
+def test_bench_stream(run: Run, manifest: Path, noise: Path) -> None:
+    rows = run("bench-stream", manifest, "--hours", 0.001, "--noise", noise, "--noise_minutes", 0.2)
+    quiet = [row for row in rows if row[0] == "silence" or len(row) == 4 and row[2:] == ["0", "0"]]
+    assert quiet[0] == ["silence", "0.1", "0", "0"] and len(quiet) > 1
+    assert int(rows[-1][2]) > 4
+
+
+def test_bench_server(run: Run, manifest: Path) -> None:
+    rows = run("bench-server", manifest, "--clients", 2, "--seconds", 4, "--runs", 1, "--threads", 1)
+    assert [row[0] for row in rows[-2:]] == ["a directory", "2 clients of the server"]
+    assert rows[-1][4].startswith("0 of ")
+
+
 def test_bench_equivalence(run: Run, manifest: Path) -> None:
     rows = run("bench-equivalence", manifest, "--clips", 1, "--threads", 1)
     assert len(rows) > 2

@@ -9,6 +9,7 @@ import torch
 from fun_asr.decoding import ctc
 from fun_asr.decoding.generate import GenerateOptions, Hypothesis, generate
 from fun_asr.decoding.hotwords import START, HotwordTree, Place
+from fun_asr.decoding.search import SearchOptions, search
 from fun_asr.layers.decoder import DecoderConfig
 from fun_asr.layers.encoder import EncoderConfig
 from fun_asr.models.fun_asr.config import CTCConfig, ModelConfig
@@ -113,9 +114,19 @@ def plain_search(
             elif len(beams) < width:
                 beams.append((score, [*tokens, token], kept, place))
                 ranks.append(rank)
-        highest = max([best_rank, *ranks]) - margin, max([best_score, *(beam[0] for beam in beams)]) - margin
-        beams = [beam for beam, rank in zip(beams, ranks, strict=True) if rank >= highest[0] or beam[0] >= highest[1]]
-        if len(finished) >= width or not beams:
+        if beams:
+            highest = max(ranks) - margin, max(beam[0] for beam in beams) - margin
+            mean = max((found[0] for found in finished), default=-math.inf)
+            beams = [
+                beam
+                for beam, rank in zip(beams, ranks, strict=True)
+                if (rank >= highest[0] or beam[0] >= highest[1])
+                and (rank >= best_rank - margin or beam[0] >= best_score - margin or rank / length > mean)
+            ]
+        better = math.isfinite(margin) and max(ranks, default=-math.inf) / length > max(
+            (f[0] for f in finished), default=0
+        )
+        if (len(finished) >= width and not better) or not beams:
             break
         rows += len(beams) if length < limit else 0
     complete = finished or [
@@ -144,6 +155,39 @@ def test_search_equals_the_plain_one(
         assert hypotheses[i].score == pytest.approx(found.score, abs=1e-4)
         lengths_seen.add(len(found.tokens))
     assert len(lengths_seen) > 1, "the utterances must end at different steps for rows to be dropped on the way"
+
+
+class Sentences:
+    """Says 0 and then 1 again and again; after each 1 the text may end, as it surely does after the last."""
+
+    ends = frozenset((2,))
+    bias = None
+
+    def __init__(self, sentences: int) -> None:
+        self._last = 2 * sentences
+        self._length = 0
+
+    def allowed(self, logits: torch.Tensor, *, first: bool) -> torch.Tensor:
+        return logits
+
+    def keep(self, kept: list[int]) -> list[int]:
+        return kept
+
+    def extend(self, rows: list[int], tokens: list[int], counts: list[int]) -> torch.Tensor:
+        self._length += 1
+        return torch.stack([self.after(token) for token in tokens])
+
+    def after(self, token: int) -> torch.Tensor:
+        ends = 0.98 if self._length == self._last else 0.05 if token == 1 else 0.001
+        rest = 1 - ends
+        return torch.tensor([rest * (0.8 if token == 1 else 0.2), rest * (0.2 if token == 1 else 0.8), ends]).log()
+
+
+def test_the_end_of_the_first_sentence_is_not_the_end_of_the_text() -> None:
+    steps = Sentences(20)
+    best, *_ = search(steps, steps.after(1)[None], [100], SearchOptions(beam_size=3, margin=2.0))[0]
+    # The sum of one sentence is higher by far.
+    assert best.tokens == [0, 1] * 20 and best.score < math.log(0.8**2 * 0.05) - 2
 
 
 def test_a_margin_spares_the_decoder_rows(

@@ -1,5 +1,7 @@
 """`fun-asr serve` as a process: it listens, drains, and leaves nothing behind."""
 
+import base64
+import json
 import os
 import random
 import re
@@ -11,14 +13,18 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
 import pytest
 from click.testing import CliRunner
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
 
 from fun_asr.cli import main
-from tests.server.conftest import Running, wav
+from tests.server.conftest import Running, pcm16, wav
+from tests.streaming.conftest import spoken
 
 PROGRAM = """
 import sys, time
@@ -81,6 +87,47 @@ def test_sigterm_lets_requests_end_and_refuses_new_ones(
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{url}/ready")
+
+
+def test_sigterm_lets_streams_say_what_they_have_heard(
+    process: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    server, url = process
+    address = url.replace("http", "ws")
+    key = {"Authorization": "Bearer secret"}
+    with (
+        connect(f"{address}/v1/realtime", additional_headers=key) as openai_socket,
+        connect(f"{address}/?api_key=secret") as funasr_socket,
+        connect(f"{address}/?api_key=secret") as offline_socket,
+        connect(f"{address}/?api_key=secret") as idle_socket,
+    ):
+        sound = base64.b64encode(pcm16(spoken("one two three"), 24_000)).decode()
+        openai_socket.send(json.dumps({"type": "input_audio_buffer.append", "audio": sound}))
+        funasr_socket.send(json.dumps({"mode": "2pass"}))
+        funasr_socket.send(pcm16(spoken("four five")))
+        offline_socket.send(json.dumps({"mode": "offline"}))
+        offline_socket.send(pcm16(spoken("six seven")))
+        offline_socket.send(json.dumps({"is_speaking": False}))
+        # The model takes seconds for the first impressions of what was said.
+        time.sleep(1)
+        server.send_signal(signal.SIGTERM)
+        (completed,) = (event for event in until_closed(openai_socket) if event["type"].endswith(".completed"))
+        assert completed["transcript"] == "one two three"
+        assert until_closed(funasr_socket)[-1]["text"] == "four five"
+        assert until_closed(offline_socket)[-1]["text"] == "six seven"
+        assert until_closed(idle_socket) == []
+    assert server.wait(20) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def until_closed(connection: ClientConnection) -> list[dict[str, Any]]:
+    """What comes until the server says that it ends."""
+    events = []
+    with pytest.raises(ConnectionClosed) as caught:
+        while True:
+            events.append(json.loads(connection.recv(timeout=20)))
+    assert caught.value.rcvd is not None and caught.value.rcvd.code == 1001
+    return events
 
 
 def test_a_port_that_is_taken_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

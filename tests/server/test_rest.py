@@ -93,6 +93,9 @@ def test_events_come_as_the_recording_is_understood(server: Running) -> None:
 
 def test_models_are_listed(server: Running) -> None:
     assert [model.id for model in server.client().models.list()] == ["fun-asr"]
+    assert server.client().models.retrieve("fun-asr").owned_by == "fun-asr"
+    with pytest.raises(openai.NotFoundError, match="fun-asr"):
+        server.client().models.retrieve("whisper-1")
 
 
 def test_what_is_asked_for_reaches_the_model(start: Start) -> None:
@@ -185,6 +188,19 @@ def test_a_body_that_does_not_come_is_given_up(start: Start) -> None:
         connection.settimeout(5)
         assert connection.recv(100).startswith(b"HTTP/1.1 408")
     assert eventually(lambda: server.engine.requests == 0)
+
+
+def test_who_goes_in_the_midst_of_a_form_is_no_fault_of_the_server(start: Start) -> None:
+    server = start()
+    with socket.create_connection(server.address.split(":")) as connection:
+        connection.sendall(
+            b"POST /v1/audio/transcriptions HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+            b'Content-Length: 3000\r\n\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        )
+        assert eventually(lambda: server.engine.requests == 1)
+    assert eventually(lambda: server.engine.requests == 0)
+    counted = httpx.get(f"{server.url}/metrics").text
+    assert 'status="499"' in counted and 'status="500"' not in counted
 
 
 def test_more_than_the_queue_holds_is_told_to_come_back(start: Start) -> None:
