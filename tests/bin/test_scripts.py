@@ -308,7 +308,7 @@ def test_check_server(run: Run) -> None:
 
 def test_bench_stream(run: Run, manifest: Path, noise: Path) -> None:
     rows = run("bench-stream", manifest, "--hours", 0.001, "--noise", noise, "--noise_minutes", 0.2)
-    quiet = [row for row in rows if row[0] == "silence" or len(row) == 4 and row[2:] == ["0", "0"]]
+    quiet = [row for row in rows if row[0] == "silence" or (len(row) == 4 and row[2:] == ["0", "0"])]
     assert quiet[0] == ["silence", "0.1", "0", "0"] and len(quiet) > 1
     assert int(rows[-1][2]) > 4
 
