@@ -16,7 +16,7 @@ from fun_asr.models.published import Values
 from fun_asr.models.qwen_tokenizer import QwenTokenizer
 from fun_asr.models.sanm.checkpoint import WEIGHTS_FILE, open_upstream, read_config, upstream_model
 from fun_asr.text.ranked_bpe import RankedBPE
-from fun_asr.weights.assemble import assemble, check_shapes
+from fun_asr.weights.assemble import assemble, cache_dtype, check_shapes
 from fun_asr.weights.load import only_shapes
 from fun_asr.weights.precision import ComputeType, bfloat16_is_fast
 from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
@@ -172,6 +172,7 @@ def load_network(checkpoint: Checkpoint, device: torch.device, compute_type: Com
         device,
         lambda name: compute_type if name.startswith("language_model.") else frames,
     )
+    network.language_model.cache_dtype = cache_dtype(compute_type, device)
     return network
 
 
