@@ -21,7 +21,15 @@ from fun_asr.weights.precision import ComputeType, bfloat16_is_fast, resolve_com
 from fun_asr.weights.sources import WeightSource
 from fun_asr.weights.weight_only import Layout, ProductExperts, replace_stored
 
-__all__ = ["Recipe", "assemble", "cache_dtype", "check_shapes", "concatenated", "frame_compute_type"]
+__all__ = [
+    "Recipe",
+    "assemble",
+    "cache_dtype",
+    "check_shapes",
+    "concatenated",
+    "frame_compute_type",
+    "language_model_compute_type",
+]
 
 LARGE = 2**22  # values of a layer after whose reading freed memory is given back at once
 
@@ -40,6 +48,18 @@ def frame_compute_type(name: str, device: torch.device) -> ComputeType:
     if name == "auto" and bfloat16_is_fast(device):
         return ComputeType.BFLOAT16
     return resolve_compute_type(name, device)
+
+
+def language_model_compute_type(name: str, device: torch.device, source: WeightSource) -> ComputeType:
+    """The arithmetic of a name for models with a language model.
+
+    There "auto" is int4 on the CPU where the weights are stored so: whoever wrote them again wanted them small.
+
+    Raises:
+        ConfigError: when the name is unknown, or the device does not have it.
+    """
+    stored = name == "auto" and source.has_int4 and device.type == "cpu"
+    return ComputeType.INT4 if stored else resolve_compute_type(name, device, int4=True)
 
 
 def cache_dtype(compute_type: ComputeType, device: torch.device) -> torch.dtype | None:
