@@ -212,6 +212,25 @@ def int8_steps() -> int | None:
 
 
 @functools.cache
+def plain_int8_steps() -> int | None:
+    """What ``int8_steps`` is for products with int8 matrices that are not laid out, which cost more than packed ones.
+
+    ``torch._int_mm`` takes rows and matrix as integers; None where it is missing or wrong.
+    """
+    integers = torch.full((16, 64), 127, dtype=torch.int8)
+    integers[1::2] = -127
+    for steps in (127, 63):
+        x = torch.full((4, 64), steps, dtype=torch.int8)
+        x[:, ::8] = -steps
+        try:
+            if torch.equal(torch._int_mm(x, integers.T).long(), x.long() @ integers.long().T):
+                return steps
+        except (RuntimeError, AttributeError):
+            return None
+    return None
+
+
+@functools.cache
 def can_pack(dtype: torch.dtype) -> bool:
     """Whether ``PackedProduct`` works for a dtype with this torch, whose operators are not public, and processor."""
     if dtype not in (torch.float32, torch.bfloat16):

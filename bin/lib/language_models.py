@@ -81,6 +81,7 @@ def ours(folder: Path, clips: Path, tokens: int, compute_type: str) -> Callable[
     """This project's network and search."""
     from fun_asr.audio.kaldi_features import stacked_fbank
     from fun_asr.decoding.prefixed import PrefixedOptions, continue_prefixes
+    from fun_asr.memory import return_free_memory
     from fun_asr.models.fun_asr_nano import load as nano
     from fun_asr.models.qwen3 import load as qwen3
     from fun_asr.models.qwen3.features import clip_log_mel
@@ -117,6 +118,7 @@ def ours(folder: Path, clips: Path, tokens: int, compute_type: str) -> Callable[
         prefixes = [torch.cat((before, vectors.to(before.dtype), after)) for vectors in encode()]
         lengths = [len(prefix) for prefix in prefixes]
         found = continue_prefixes(model, torch.cat(prefixes), lengths, [tokens] * len(waves), search)
+        return_free_memory()  # as the transcriber does after a batch
         return sum(len(text.tokens) for text in found)
 
     return run

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from fun_asr.weights.sources import WeightSource
 
 
 @click.group(short_help="Import Whisper or BERT weights, merge adapters, average models, give one experts, shrink one.")
@@ -88,13 +92,20 @@ def bert(
     click.echo(output_dir)
 
 
+def _upstream_weights(model_dir: Path) -> WeightSource | None:
+    """The tensors of a folder of FunASR's; None for other folders, whose weights are in safetensors."""
+    from fun_asr.models.sanm.checkpoint import open_upstream, upstream_model
+
+    return None if upstream_model(model_dir) is None else open_upstream(model_dir)
+
+
 @convert.command()
 @click.argument("model_dir", type=click.Path(path_type=Path))
 @click.argument("output_dir", type=click.Path(path_type=Path))
 def int8(model_dir: Path, output_dir: Path) -> None:
     """Write MODEL_DIR, a trained or a published folder, with its matrices as int8 per output channel.
 
-    That is a quarter of the size in float32. Of published models it takes those in safetensors.
+    That is a quarter of the size in float32. Of published models it takes those in safetensors and FunASR's.
     """
     from fun_asr.models.fun_asr.load import load_config
     from fun_asr.models.registry import BUNDLED_FAMILY, identify
@@ -106,7 +117,7 @@ def int8(model_dir: Path, output_dir: Path) -> None:
         state = dequantize(load_stored(model_dir))
         save_model(output_dir, load_config(model_dir), state, companion_files(model_dir), int8=True)
     else:
-        shrink_to_int8(model_dir, output_dir)
+        shrink_to_int8(model_dir, output_dir, _upstream_weights(model_dir))
     click.echo(output_dir)
 
 
@@ -114,7 +125,7 @@ def int8(model_dir: Path, output_dir: Path) -> None:
 @click.argument("model_dir", type=click.Path(path_type=Path))
 @click.argument("output_dir", type=click.Path(path_type=Path))
 def int4(model_dir: Path, output_dir: Path) -> None:
-    """Write MODEL_DIR, a published folder in safetensors, with its language model's matrices as int4.
+    """Write MODEL_DIR, a published folder, with its language model's matrices as int4.
 
     That is an eighth of their size in float32; all other matrices are int8. --compute_type int4 computes with these
     integers as they are.
@@ -127,7 +138,7 @@ def int4(model_dir: Path, output_dir: Path) -> None:
     if not family.has_language_model:
         known = ", ".join(name for family in FAMILIES if family.has_language_model for name in family.model_types)
         raise ConfigError(f"{model_dir}: int4 is for models with a language model ({known}); use convert int8")
-    shrink_to_int4(model_dir, output_dir)
+    shrink_to_int4(model_dir, output_dir, _upstream_weights(model_dir))
     click.echo(output_dir)
 
 

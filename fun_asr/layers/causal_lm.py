@@ -212,6 +212,8 @@ class CausalLM(nn.Module):
     def __init__(self, config: CausalLMConfig) -> None:
         super().__init__()
         self.config = config
+        self.cache_dtype: torch.dtype | None = None
+        """Of the keys and values that a search keeps; None keeps them as they are computed."""
         self.embedding = TokenEmbedding(config.vocab_size, config.dim)
         self.layers = nn.ModuleList(CausalBlock(config, layer) for layer in range(config.num_layers))
         self.norm = RMSNorm(config.dim, config.norm_eps)
@@ -250,7 +252,7 @@ class CausalLM(nn.Module):
 
         Arguments: as for `forward`.
         """
-        cache = PrefixCache(lengths, prefixes_ND.device)
+        cache = PrefixCache(lengths, prefixes_ND.device, self.cache_dtype)
         ends = torch.tensor(lengths, device=prefixes_ND.device).cumsum(0) - 1
         return self.logits(self(prefixes_ND, lengths, cache)[ends]), cache
 

@@ -29,12 +29,13 @@ class PrefixCache:
     Arguments:
         lengths: positions of each segment's prefix.
         device: of what comes from and goes to the caller; a layer's keys and values stay on the layer's device.
+        dtype: of what is kept, in which attention computes; None keeps what comes.
     """
 
-    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+    def __init__(self, lengths: Sequence[int], device: torch.device, dtype: torch.dtype | None = None) -> None:
         self.written = 0
         """Tokens of each hypothesis, the one of the current step included."""
-        self._device = device
+        self._device, self._dtype = device, dtype
         self._lengths = list(lengths)
         self._slots = list(range(len(lengths)))  # where each segment's prefix is kept
         self._places = list(range(len(lengths)))  # where each hypothesis is kept
@@ -51,11 +52,11 @@ class PrefixCache:
             (values, self._prefix_values, self._values),
         ):
             heads, _, width = packed.shape
-            padded = packed.new_zeros(len(self._lengths), heads, max(self._lengths), width)
+            padded = packed.new_zeros(len(self._lengths), heads, max(self._lengths), width, dtype=self._dtype)
             for into, part in zip(padded, packed.split(self._lengths, dim=1), strict=True):
                 into[:, : part.shape[1]] = part
             prefixes.append(padded)
-            written.append(packed.new_empty(len(self._lengths), heads, 0, width))
+            written.append(padded.new_empty(len(self._lengths), heads, 0, width))
 
     def arrange(self, x: Tensor) -> Tensor:
         """Rows in the order of the hypotheses, in that of their places."""
@@ -79,25 +80,26 @@ class PrefixCache:
             keys, values: `[R, G, d]`, which are kept.
 
         Returns:
-            `[R, H * d]`.
+            `[R, H * d]`, in the dtype of the queries.
         """
         R, H, d = queries.shape
         G = keys.shape[1]
+        dtype = self._dtype or queries.dtype
         own_keys = self._append(self._keys, layer, keys)
         own_values = self._append(self._values, layer, values)
         prefix_keys, prefix_values = (
             kept[layer][: self._bias.shape[0], :, : self._bias.shape[-1]]
             for kept in (self._prefix_keys, self._prefix_values)
         )
-        q = (queries * d**-0.5).view(R, G, H // G, d)
+        q = (queries * d**-0.5).to(dtype).view(R, G, H // G, d)
         # Keys times queries, not queries times keys: a third of the time on a CPU, where few queries meet many keys.
         before = torch.matmul(prefix_keys, self._by_segment(q).mT).mT + self._bias.to(q.device, q.dtype)
         since = torch.matmul(own_keys, q.mT).mT
         scores = torch.cat((self._by_hypothesis(before), since), dim=-1)
-        weights = scores.softmax(dim=-1, dtype=torch.float32).to(values.dtype)
+        weights = scores.softmax(dim=-1, dtype=torch.float32).to(dtype)
         P = prefix_keys.shape[2]
         y = self._by_hypothesis(torch.matmul(self._by_segment(weights[..., :P]), prefix_values))
-        return (y + torch.matmul(weights[..., P:], own_values)).flatten(1)
+        return (y + torch.matmul(weights[..., P:], own_values)).flatten(1).to(queries.dtype)
 
     def select(self, rows: Sequence[int], counts: Sequence[int], segments: Sequence[int] | None = None) -> None:
         """Say which hypotheses go on.

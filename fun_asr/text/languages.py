@@ -27,6 +27,9 @@ LANGUAGE_NAMES = {
 }  # fmt: skip
 """The languages of Whisper's vocabulary by their codes."""
 
+_MORE_NAMES = {"ga": "irish"}
+"""Languages that only other published models know."""
+
 _OTHER_NAMES = {
     "mandarin": "zh", "putonghua": "zh", "cantonese": "zh", "中文": "zh", "汉语": "zh", "漢語": "zh", "普通话": "zh",
     "國語": "zh", "粵語": "zh", "粤语": "zh", "deutsch": "de", "español": "es", "castellano": "es", "castilian": "es",
@@ -45,6 +48,7 @@ _OTHER_NAMES = {
     "ქართული": "ka",
     "беларуская": "be", "afrikaans": "af", "letzeburgesch": "lb", "pushto": "ps", "burmese": "my", "haitian": "ht",
     "norwegian nynorsk": "nn", "filipino": "tl", "malti": "mt",
+    "gaeilge": "ga",
 }  # fmt: skip
 """In the language itself, and other English ones."""
 
@@ -62,11 +66,12 @@ def language_code(language: str) -> str | None:
     ('de', 'nl', 'ja', None)
     """
     lowered = " ".join(language.split()).casefold()
-    if lowered in LANGUAGE_NAMES:
+    if lowered in LANGUAGE_NAMES or lowered in _MORE_NAMES:
         return lowered
     if lowered in _SUBTAGS:
         return _SUBTAGS[lowered]
-    named = _OTHER_NAMES.get(lowered) or next((code for code, name in LANGUAGE_NAMES.items() if name == lowered), None)
+    names = LANGUAGE_NAMES | _MORE_NAMES
+    named = _OTHER_NAMES.get(lowered) or next((code for code, name in names.items() if name == lowered), None)
     return named or _of_tag(lowered)
 
 
@@ -87,7 +92,7 @@ def _of_tag(tag: str) -> str | None:
         return None
     for subtag in (own.language, whole.language):
         code = _SUBTAGS.get(subtag or "", subtag)
-        if code in LANGUAGE_NAMES:
+        if code in LANGUAGE_NAMES or code in _MORE_NAMES:
             return code
     return None
 

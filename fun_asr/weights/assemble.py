@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -20,7 +21,17 @@ from fun_asr.weights.precision import ComputeType, bfloat16_is_fast, resolve_com
 from fun_asr.weights.sources import WeightSource
 from fun_asr.weights.weight_only import Layout, ProductExperts, replace_stored
 
-__all__ = ["Recipe", "assemble", "check_shapes", "concatenated", "frame_compute_type"]
+__all__ = [
+    "Recipe",
+    "assemble",
+    "cache_dtype",
+    "check_shapes",
+    "concatenated",
+    "frame_compute_type",
+    "language_model_compute_type",
+]
+
+LARGE = 2**22  # values of a layer after whose reading freed memory is given back at once
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -37,6 +48,26 @@ def frame_compute_type(name: str, device: torch.device) -> ComputeType:
     if name == "auto" and bfloat16_is_fast(device):
         return ComputeType.BFLOAT16
     return resolve_compute_type(name, device)
+
+
+def language_model_compute_type(name: str, device: torch.device, source: WeightSource) -> ComputeType:
+    """The arithmetic of a name for models with a language model.
+
+    There "auto" is int4 on the CPU where the weights are stored so: whoever wrote them again wanted them small.
+
+    Raises:
+        ConfigError: when the name is unknown, or the device does not have it.
+    """
+    stored = name == "auto" and source.has_int4 and device.type == "cpu"
+    return ComputeType.INT4 if stored else resolve_compute_type(name, device, int4=True)
+
+
+def cache_dtype(compute_type: ComputeType, device: torch.device) -> torch.dtype | None:
+    """In what a language model's search keeps keys and values: half of float32's size for int4, where it is as fast.
+
+    None keeps them as they are computed.
+    """
+    return torch.bfloat16 if compute_type is ComputeType.INT4 and bfloat16_is_fast(device) else None
 
 
 def concatenated(parts: list[Tensor]) -> Tensor:
@@ -102,17 +133,25 @@ def assemble(
     layers: dict[str, list[str]] = {}
     for name in recipes:
         layers.setdefault(name.rpartition(".")[0], []).append(name)
-    for path, names in layers.items():
-        layer = network.get_submodule(path)
+    sizes = {
+        path: sum(math.prod(source.shapes[part]) for name in names for part in recipes[name].names)
+        for path, names in layers.items()
+    }
+    experts = {path for path in layers if isinstance(network.get_submodule(path), RoutedExperts)}
+    # What is held twice meanwhile is held while there is least beside it: the largest first, experts, one by one, last.
+    for path in sorted(layers, key=lambda path: (path in experts, -sizes[path])):
+        names, layer = layers[path], network.get_submodule(path)
         shapes = {name: tensor.shape for name, tensor in layer.state_dict(prefix=f"{path}." if path else "").items()}
         state: dict[str, Tensor] = {}
         matrices: dict[str, Matrix] = {}
         products: list[list[Product]] = []
+        compact = False
         for name in names:
             kind = compute_type if isinstance(compute_type, ComputeType) else compute_type(name)
             place = device if isinstance(device, torch.device) else device(name)
             if kind is ComputeType.INT8 and place.type != "cpu":
                 raise ConfigError(f"compute type int8 runs on the CPU only; use bfloat16 or float16 on {place}")
+            compact |= kind is ComputeType.INT4
             if isinstance(layer, RoutedExperts) and (layout := _layout_of_experts(kind, place)) is not None:
                 products.append(list(expert_products(source, recipes[name].names, len(layer.down_EDF), layout)))
             elif (layout := _layout_of(layer, name, kind)) is not None:
@@ -124,8 +163,12 @@ def assemble(
         if products:
             network.set_submodule(path, ProductExperts(*products))
         is_int8 = {name: pair[0].dtype is torch.int8 for name, pair in matrices.items()}
-        replace_by_int8(network, {name: pair for name, pair in matrices.items() if is_int8[name]}, torch.float32)
+        int8 = {name: pair for name, pair in matrices.items() if is_int8[name]}
+        replace_by_int8(network, int8, torch.float32, compact=compact)
         replace_stored(network, {name: pair for name, pair in matrices.items() if not is_int8[name]})
+        if sizes[path] >= LARGE:
+            del layer, state, matrices, int8, products
+            return_free_memory()
     missing = next((name for name, tensor in network.state_dict().items() if tensor.is_meta), None)
     if missing is not None:
         raise CheckpointError(f"{source.where}: nothing says what {missing} is")

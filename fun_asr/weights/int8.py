@@ -12,12 +12,13 @@ from torch import Tensor, nn
 
 from fun_asr.kernels import Routing
 from fun_asr.kernels.products import int8_steps as _input_steps
-from fun_asr.kernels.products import multiply_int8, pack_int8
+from fun_asr.kernels.products import multiply_int8, pack_int8, plain_int8_steps
 
 SCALE_SUFFIX = ".scale"
 """Behind a stored int8 matrix's name: the name of its scales."""
 
 _KEPT_FLOAT = ("router.", "depthwise.", "positions")
+_ROWS_AT_ONCE = 4096  # of a vocabulary, in a wider type
 
 
 def quantize(name: str, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,15 +81,20 @@ class Int8Linear(nn.Module):
         x = x.float()
         if self.steps is None:
             return F.linear(x, self.weight, self.bias)
-        low, high = x.amin(dim=-1, keepdim=True).clamp_max(0), x.amax(dim=-1, keepdim=True).clamp_min(0)
-        step = ((high - low) / (2 * self.steps)).clamp_min(torch.finfo(torch.float32).tiny)
-        # Whole, so that 0 stays exact: most activations lie near it, and their equal errors would add up.
-        shift = self.steps + (low / step).round()
+        step, shift = _step_and_shift(x, self.steps)
         products = multiply_int8(torch.addcdiv(-shift, x, step), self.packed, self.steps)
         return torch.addcmul(self.bias, products, step, out=products).addcmul_(shift * step, self.sums_F)
 
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def _step_and_shift(x: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """What rows `[..., D]` are divided by, and what is then taken off so that they lie in [-steps, steps]."""
+    low, high = x.amin(dim=-1, keepdim=True).clamp_max(0), x.amax(dim=-1, keepdim=True).clamp_min(0)
+    step = ((high - low) / (2 * steps)).clamp_min(torch.finfo(torch.float32).tiny)
+    # Whole, so that 0 stays exact: most activations lie near it, and their equal errors would add up.
+    return step, steps + (low / step).round()
 
 
 class Int8Embedding(nn.Module):
@@ -112,6 +118,37 @@ class Int8Embedding(nn.Module):
     def logits(self, x: Tensor) -> Tensor:
         """`[..., D]` to `[..., V]`."""
         return self.projection(x)  # type: ignore[no-any-return]
+
+
+class CompactInt8Embedding(Int8Embedding):
+    """`Int8Embedding` that looks up and multiplies the same integers.
+
+    Half the memory, which for a language model's vocabulary is 150 MB and more; the product takes up to three times as
+    long, since the matrix is not laid out for it.
+
+    Arguments:
+        integers: int8 `[V, D]`.
+        scale: float32 scale of each row, `[V, 1]`.
+    """
+
+    def __init__(self, integers: Tensor, scale: Tensor) -> None:
+        nn.Module.__init__(self)
+        self.integers, self.scale = integers, scale
+        self.sums_V = torch.cat([part.sum(dim=1, dtype=torch.int32) for part in integers.split(_ROWS_AT_ONCE)])
+        self.steps = plain_int8_steps()
+
+    def logits(self, x: Tensor) -> Tensor:
+        """`[..., D]` to `[..., V]` float32."""
+        x = x.float()
+        if self.steps is None:
+            parts = zip(self.integers.split(_ROWS_AT_ONCE), self.scale.split(_ROWS_AT_ONCE), strict=True)
+            return torch.cat([F.linear(x, integers.float() * scale) for integers, scale in parts], dim=-1)
+        rows = x.reshape(-1, x.shape[-1])
+        step, shift = _step_and_shift(rows, self.steps)
+        digits = torch.addcdiv(-shift, rows, step).round_().to(torch.int8)
+        products = torch._int_mm(digits, self.integers.T).float()
+        logits = products.addcmul_(shift, self.sums_V.float()).mul_(step).mul_(self.scale.T)
+        return logits.view(*x.shape[:-1], -1)
 
 
 class Int8Experts(nn.Module):

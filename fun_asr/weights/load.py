@@ -16,7 +16,7 @@ from fun_asr.kernels.products import DenseProduct, Int4Product, Int8Product, Pac
 from fun_asr.layers.decoder import TokenEmbedding
 from fun_asr.layers.moe import RoutedExperts
 from fun_asr.transcript import ModelInfo
-from fun_asr.weights.int8 import Int8Embedding, Int8Experts, Int8Linear
+from fun_asr.weights.int8 import CompactInt8Embedding, Int8Embedding, Int8Experts, Int8Linear
 from fun_asr.weights.packed import PackedLinear
 from fun_asr.weights.weight_only import ProductExperts, ProductLinear
 
@@ -55,13 +55,16 @@ def assign(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
         raise CheckpointError(f"{where}: the weights do not fit the configuration ({reason})") from None
 
 
-def replace_by_int8(model: nn.Module, matrices: Mapping[str, tuple[Tensor, Tensor]], narrow: torch.dtype) -> None:
+def replace_by_int8(
+    model: nn.Module, matrices: Mapping[str, tuple[Tensor, Tensor]], narrow: torch.dtype, *, compact: bool = False
+) -> None:
     """Replace the layers that hold some matrices by ones that multiply int8.
 
     Arguments:
         model: has these parameters, with shapes at least.
         matrices: integers and scales, by the parameter's name.
         narrow: of the products that stay in floating point.
+        compact: hold embeddings once, at the cost of speed.
     """
     for name, (integers, scale) in matrices.items():
         path = name.rpartition(".")[0]
@@ -70,7 +73,7 @@ def replace_by_int8(model: nn.Module, matrices: Mapping[str, tuple[Tensor, Tenso
         if isinstance(module, RoutedExperts):
             replacement = Int8Experts(integers, scale, module.down_EDF.to(narrow))
         elif isinstance(module, TokenEmbedding):
-            replacement = Int8Embedding(integers, scale)
+            replacement = (CompactInt8Embedding if compact else Int8Embedding)(integers, scale)
         elif isinstance(module, nn.Linear):
             replacement = Int8Linear(integers, scale, module.bias)
         else:

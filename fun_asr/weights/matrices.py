@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -28,26 +28,31 @@ def rounded(weight: Tensor, layout: Layout) -> Matrix:
         weight: of any floating type.
         layout: INT8 or INT4.
     """
-    pairs = []
+    rows = weight.reshape(-1, weight.shape[-1])
     # As float32, and as what the rounding makes of it, a large matrix takes many times its size.
-    for few in weight.reshape(-1, weight.shape[-1]).split(max(1, VALUES_AT_ONCE // weight.shape[-1])):
-        pairs.append(quantize_int4(few) if layout is Layout.INT4 else quantize("", few.float()))
-    integers, scales = joined(pairs)
+    parts = rows.split(max(1, VALUES_AT_ONCE // rows.shape[-1]))
+    pairs = (quantize_int4(few) if layout is Layout.INT4 else quantize("", few.float()) for few in parts)
+    integers, scales = _in_one(pairs, len(rows))
     return integers.view(*weight.shape[:-1], -1), scales.view(*weight.shape[:-1], -1)
 
 
 def joined(pairs: Sequence[Matrix]) -> Matrix:
     """Rows of the first, rows of the second, ..."""
-    if len(pairs) == 1:
-        return pairs[0]
-    integers, scales = pairs[0]
-    rows = sum(len(pair[0]) for pair in pairs)
-    whole = integers.new_empty(rows, *integers.shape[1:]), scales.new_empty(rows, *scales.shape[1:])
+    return pairs[0] if len(pairs) == 1 else _in_one(pairs, sum(len(pair[0]) for pair in pairs))
+
+
+def _in_one(pairs: Iterable[Matrix], rows: int) -> Matrix:
+    """Pairs that follow one another, `rows` of them in all; each is let go as soon as it is copied."""
+    whole: Matrix | None = None
     start = 0
     for pair in pairs:
+        if whole is None:
+            integers, scales = pair
+            whole = integers.new_empty(rows, *integers.shape[1:]), scales.new_empty(rows, *scales.shape[1:])
         for into, part in zip(whole, pair, strict=True):
             into[start : start + len(part)] = part
         start += len(pair[0])
+    assert whole is not None
     return whole
 
 

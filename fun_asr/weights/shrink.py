@@ -38,33 +38,36 @@ _HEAD = re.compile(r"(^|\.)(lm_head|score)\.weight$")
 _Layouts = Callable[[str], Layout | None]
 
 
-def shrink_to_int8(directory: Path, output: Path) -> None:
+def shrink_to_int8(directory: Path, output: Path, source: WeightSource | None = None) -> None:
     """Write a published folder with its matrices as int8 per output channel, and the files beside the weights.
 
     Arguments:
-        directory: has `model.safetensors`, or its shards and their index.
+        directory: has `model.safetensors`, or its shards and their index, where `source` is None.
         output: created if missing; another folder.
+        source: the tensors of the folder that are to be written.
 
     Raises:
         CheckpointError: when a file is missing, damaged or cannot be written.
     """
-    source = _open(directory, output)
+    source = _open(directory, output, source)
     _write(source, directory, output, lambda name: Layout.INT8 if _is_matrix(source, name) else None)
 
 
-def shrink_to_int4(directory: Path, output: Path) -> None:
+def shrink_to_int4(directory: Path, output: Path, source: WeightSource | None = None) -> None:
     """Write a published folder with its language model's matrices as int4 and all others as int8.
 
     The embedding, whose rows are looked up too, is int8.
 
     Arguments:
-        directory: has `model.safetensors`, or its shards and their index, and a decoder-only language model.
+        directory: of a model with a decoder-only language model; has `model.safetensors`, or its shards and their
+            index, where `source` is None.
         output: created if missing; another folder.
+        source: the tensors of the folder that are to be written.
 
     Raises:
         CheckpointError: when a file is missing, damaged or cannot be written, or there is no language model.
     """
-    source = _open(directory, output)
+    source = _open(directory, output, source)
     embeddings = [name for name in source.shapes if name.endswith(_EMBEDDING)]
     if not embeddings:
         raise CheckpointError(f"{directory}: has no language model, for which int4 is; use int8")
@@ -86,9 +89,11 @@ def _repeats(source: WeightSource, head: str, embeddings: list[str]) -> bool:
     return any(torch.equal(source.read(head), source.read(name)) for name in same)
 
 
-def _open(directory: Path, output: Path) -> WeightSource:
+def _open(directory: Path, output: Path, source: WeightSource | None) -> WeightSource:
     if output.resolve() == directory.resolve():
         raise CheckpointError(f"{output}: would overwrite the model that is read")
+    if source is not None:
+        return source
     if not any((directory / name).exists() for name in (SINGLE_FILE, INDEX_FILE)):
         raise CheckpointError(f"{directory}: no safetensors here; only those are written again")
     return open_safetensors(directory)
@@ -97,9 +102,12 @@ def _open(directory: Path, output: Path) -> WeightSource:
 def _write(source: WeightSource, directory: Path, output: Path, layout_of: _Layouts) -> None:
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for path in directory.iterdir():
+        # In folders inside lie the configuration and vocabulary of a language model.
+        for path in (*directory.iterdir(), *directory.glob("*/*")):
             if path.is_file() and path.suffix not in _WEIGHT_FILES and path.name != INDEX_FILE:
-                shutil.copyfile(path, output / path.name)
+                copied = output / path.relative_to(directory)
+                copied.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, copied)
     except OSError as error:
         raise CheckpointError(f"{error.filename or output}: {error.strerror or error}") from None
     shards = _shards(source, layout_of)

@@ -26,7 +26,15 @@ from fun_asr.weights.ctranslate2 import SCALE_SUFFIX, float_tensor, integers_and
 from fun_asr.weights.int4 import dequantize_int4, unstored_int4
 from fun_asr.weights.int8 import SCALE_SUFFIX as INT8_SCALE_SUFFIX
 
-__all__ = ["WeightSource", "open_ctranslate2", "open_safetensors", "open_torch", "read_json"]
+__all__ = [
+    "INDEX_FILE",
+    "SINGLE_FILE",
+    "WeightSource",
+    "open_ctranslate2",
+    "open_safetensors",
+    "open_torch",
+    "read_json",
+]
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
@@ -47,6 +55,8 @@ class WeightSource:
     """An int8 matrix's integers and the scale of each output channel, None for what is stored otherwise."""
     read_int4: Callable[[str], tuple[Tensor, Tensor] | None] = lambda _: None
     """An int4 matrix as `quantize_int4` packs it, None for what is stored otherwise."""
+    has_int4: bool = False
+    """Whether any matrix is stored as int4."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -152,7 +162,12 @@ def _safetensors(places: Mapping[str | None, Path], where: Path) -> WeightSource
         return unstored_int4(nibbles), scale.bfloat16()
 
     return WeightSource(
-        where, shapes, read, lambda name: read_scaled(name) if name in scaled - packed else None, read_int4
+        where,
+        shapes,
+        read,
+        lambda name: read_scaled(name) if name in scaled - packed else None,
+        read_int4,
+        bool(scaled & packed),
     )
 
 

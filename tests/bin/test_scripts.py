@@ -50,9 +50,17 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     yield call
     torch.set_num_threads(threads)
     sys.path[:] = path
-    for name in {"espeak", "evidence", "joined", "language_models", "names", "processor", "shapes", "workers"} & (
-        set(sys.modules) - modules
-    ):
+    for name in {
+        "espeak",
+        "evidence",
+        "joined",
+        "language_models",
+        "names",
+        "processor",
+        "shapes",
+        "thinker",
+        "workers",
+    } & (set(sys.modules) - modules):
         del sys.modules[name]
 
 
@@ -126,6 +134,16 @@ def test_bench_llm(run: Run, manifest: Path, model: str) -> None:
     assert [row[:2] for row in rows[-2:]] == [[model, "transformers float32"], [model, "ours int4"]]
     assert rows[-2][3] == "1.00"
     assert all(float(cell) > 0 for row in rows[-2:] for cell in row[2:])
+
+
+def test_bench_gpu(run: Run) -> None:
+    options = ["--size", "tiny", "--device", "cpu", "--dtype", "float32", "--seconds", 2, "--rounds", 1]
+    rows = run("bench-gpu", *options, "--batches", "2,3")
+    assert [row[:2] for row in rows[-4:]] == [[n, system] for n in "23" for system in ("transformers", "ours")]
+    assert all(float(row[2]) > 0 and row[5] == "1.00" for row in rows[-4:])
+    rows = run("bench-gpu", *options, "--batches", "2", "--minutes", 0)
+    assert rows[-2][0] == "segments"  # the head of a table without rows
+    run("bench-gpu", "--device", "cuda:99", status=2)
 
 
 def test_benchmark_models_refuses_a_size_that_it_does_not_know(run: Run, manifest: Path) -> None:

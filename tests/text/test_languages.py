@@ -18,6 +18,7 @@ from fun_asr.text.languages import language_code, unknown_language
         ("arb", "ar"), ("fas", "fa"), ("per", "fa"), ("zsm", "ms"), ("nb-NO", "no"), ("nob", "no"),
         ("fil-PH", "tl"), ("iw", "he"), ("in", "id"), ("jav", "jw"), ("Mandarin", "zh"), ("Deutsch", "de"),
         ("Français", "fr"), ("日本語", "ja"), ("العربية", "ar"), ("haw", "haw"),
+        ("ga", "ga"), ("Irish", "ga"), ("ga-IE", "ga"), ("gle", "ga"), ("Gaeilge", "ga"),
         ("klingon", None), ("tlh", None), ("xx-YY", None), ("", None), ("de-", None), ("e n", None),
     ],
 )  # fmt: skip

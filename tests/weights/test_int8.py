@@ -21,7 +21,7 @@ from fun_asr.models.fun_asr.load import load_network
 from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.weights import int8
 from fun_asr.weights.directory import load_stored, save_model
-from fun_asr.weights.int8 import Int8Embedding, Int8Experts, Int8Linear, dequantize, quantize
+from fun_asr.weights.int8 import CompactInt8Embedding, Int8Embedding, Int8Experts, Int8Linear, dequantize, quantize
 from fun_asr.weights.precision import ComputeType
 
 CPU = torch.device("cpu")
@@ -39,6 +39,7 @@ def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     """Packed integers where this torch multiplies them, and the float32 that stands in elsewhere."""
     if request.param == "fallback":
         monkeypatch.setattr(int8, "_input_steps", lambda: None)
+        monkeypatch.setattr(int8, "plain_int8_steps", lambda: None)
     elif int8._input_steps() is None:
         pytest.skip("no int8 products here")
     return str(request.param)
@@ -97,14 +98,23 @@ def test_a_row_does_not_depend_on_its_batch(arithmetic: str) -> None:
     torch.testing.assert_close(linear(x)[:4], linear(x[:4]), rtol=1e-5, atol=1e-5)
 
 
-def test_embedding_looks_up_exactly_and_scores(arithmetic: str) -> None:
+@pytest.mark.parametrize("kind", [Int8Embedding, CompactInt8Embedding])
+def test_embedding_looks_up_exactly_and_scores(arithmetic: str, kind: type[Int8Embedding]) -> None:
     torch.manual_seed(0)
     integers, scale = quantize("embedding.weight", torch.randn(50, 32))
-    embedding = Int8Embedding(integers, scale)
+    embedding = kind(integers, scale)
     tokens = torch.tensor([[0, 49], [7, 7]])
     assert torch.equal(embedding(tokens), (integers.float() * scale)[tokens])
     x = torch.randn(2, 32)
     torch.testing.assert_close(embedding.logits(x).double(), exact(x, integers, scale, None), rtol=0.05, atol=0.5)
+
+
+def test_an_embedding_held_once_scores_as_one_held_twice(arithmetic: str) -> None:
+    torch.manual_seed(0)
+    integers, scale = quantize("embedding.weight", torch.randn(5000, 64))
+    x = torch.randn(3, 2, 64)
+    once, twice = (kind(integers, scale).logits(x) for kind in (CompactInt8Embedding, Int8Embedding))
+    torch.testing.assert_close(once, twice, rtol=1e-4, atol=1e-3)
 
 
 def test_experts_equal_the_grouped_ones(arithmetic: str) -> None:

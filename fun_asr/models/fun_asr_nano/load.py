@@ -14,9 +14,9 @@ from fun_asr.models.fun_asr_nano.prompt import END, START
 from fun_asr.models.fun_asr_nano.weights import ctc_tensors, embedding_name, head_name, weight_table
 from fun_asr.models.published import Values
 from fun_asr.models.qwen_tokenizer import QwenTokenizer
-from fun_asr.models.sanm.checkpoint import WEIGHTS_FILE, open_upstream, read_config, upstream_model
+from fun_asr.models.sanm.checkpoint import has_weights, open_upstream, read_config, upstream_model
 from fun_asr.text.ranked_bpe import RankedBPE
-from fun_asr.weights.assemble import assemble, check_shapes
+from fun_asr.weights.assemble import assemble, cache_dtype, check_shapes
 from fun_asr.weights.load import only_shapes
 from fun_asr.weights.precision import ComputeType, bfloat16_is_fast
 from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
@@ -67,7 +67,7 @@ def read_network_config(directory: Path) -> NanoConfig:
         return from_transformers(read_json(path), str(path))
     settings = read_config(directory)
     path = _language_model(directory, settings) / CONFIG_FILE
-    has_ctc = (directory / WEIGHTS_FILE).exists() and bool(ctc_tensors(open_upstream(directory).shapes))
+    has_ctc = has_weights(directory) and bool(ctc_tensors(open_upstream(directory).shapes))
     return from_upstream(settings, Values(read_json(path), str(path)), has_ctc=has_ctc)
 
 
@@ -172,6 +172,7 @@ def load_network(checkpoint: Checkpoint, device: torch.device, compute_type: Com
         device,
         lambda name: compute_type if name.startswith("language_model.") else frames,
     )
+    network.language_model.cache_dtype = cache_dtype(compute_type, device)
     return network
 
 

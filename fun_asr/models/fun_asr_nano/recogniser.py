@@ -35,8 +35,9 @@ from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.text.ranked_bpe import RankedBPE
 from fun_asr.text.scripts import language_of_script
 from fun_asr.transcript import ModelInfo, Word
+from fun_asr.weights.assemble import language_model_compute_type
 from fun_asr.weights.load import describe_network, only_shapes
-from fun_asr.weights.precision import resolve_compute_type, resolve_device
+from fun_asr.weights.precision import resolve_device
 from fun_asr.weights.sources import read_json
 
 __all__ = ["NanoRecogniser", "describe", "is_own", "load"]
@@ -329,8 +330,8 @@ def load(options: ModelOptions) -> NanoRecogniser:
     """
     assert options.directory is not None
     device = resolve_device(options.device)
-    compute_type = resolve_compute_type(options.compute_type, device, int4=True)
     checkpoint = open_checkpoint(options.directory)
+    compute_type = language_model_compute_type(options.compute_type, device, checkpoint.source)
     network = load_network(checkpoint, device, compute_type)
     return NanoRecogniser(
         network, checkpoint.tokenizer, checkpoint.stop, checkpoint.ctc_tokenizer, checkpoint.notes, device

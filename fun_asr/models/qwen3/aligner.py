@@ -21,10 +21,11 @@ from torch import Tensor
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.errors import CheckpointError
 from fun_asr.models.qwen3.features import clip_log_mel
-from fun_asr.models.qwen3.load import load_network
+from fun_asr.models.qwen3.load import load_network, read_config
 from fun_asr.models.qwen3.network import Qwen3
 from fun_asr.models.qwen_tokenizer import QwenTokenizer
-from fun_asr.weights.precision import ComputeType
+from fun_asr.weights.assemble import language_model_compute_type
+from fun_asr.weights.sources import open_safetensors
 
 __all__ = ["ALIGNED_LANGUAGES", "ForcedAligner", "load_aligner", "monotone", "word_units"]
 
@@ -161,19 +162,21 @@ class ForcedAligner:
         return found
 
 
-def load_aligner(folder: Path, device: torch.device, compute_type: ComputeType) -> ForcedAligner:
+def load_aligner(folder: Path, device: torch.device, compute_type: str) -> ForcedAligner:
     """Load an aligner.
 
     Arguments:
         folder: with `config.json`, `model.safetensors` or its shards, and the vocabulary.
         device: where it computes.
-        compute_type: of its language model.
+        compute_type: of its language model, a name as of a model's options.
 
     Raises:
         CheckpointError: when a file is missing or damaged, or the model is no aligner.
         ConfigError: for a compute type that the device does not have.
     """
-    network = load_network(folder, [device], compute_type)
+    read_config(folder)  # a folder of another kind is named before its weights are looked for
+    kind = language_model_compute_type(compute_type, device, open_safetensors(folder))
+    network = load_network(folder, [device], kind)
     if network.score is None:
         raise CheckpointError(f"{folder}: is no forced aligner, which labels what it reads")
     return ForcedAligner(network, QwenTokenizer(folder), device)

@@ -12,7 +12,7 @@ from fun_asr.layers.distribution import device_of_layers
 from fun_asr.models.qwen3.config import Qwen3Config, from_published
 from fun_asr.models.qwen3.network import Qwen3
 from fun_asr.models.qwen3.weights import find_names, published_shapes, recipes, unused
-from fun_asr.weights.assemble import assemble, check_shapes
+from fun_asr.weights.assemble import assemble, cache_dtype, check_shapes
 from fun_asr.weights.load import only_shapes
 from fun_asr.weights.precision import ComputeType, bfloat16_is_fast
 from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
@@ -54,15 +54,24 @@ def load_network(folder: Path, devices: Sequence[torch.device], compute_type: Co
         network = Qwen3(config)
     # int4 is asked for where memory is short.
     frames = ComputeType.INT8 if compute_type is ComputeType.INT4 else compute_type
-    if compute_type is ComputeType.INT8 and bfloat16_is_fast(devices[0]):
-        frames = ComputeType.BFLOAT16
+    convs = frames
+    if frames is ComputeType.INT8 and bfloat16_is_fast(devices[0]):
+        convs = ComputeType.BFLOAT16  # theirs are no products of integers in any case
+        frames = convs if compute_type is ComputeType.INT8 else frames
+
+    def arithmetic(name: str) -> ComputeType:
+        if name.startswith("encoder.convs."):
+            return convs
+        return frames if name.startswith("encoder.") else compute_type
+
     assemble(
         network,
         source,
         recipes(config, names),
         _placement(network, devices),
-        lambda name: frames if name.startswith("encoder.") else compute_type,
+        arithmetic,
     )
+    network.language_model.cache_dtype = cache_dtype(compute_type, devices[0])
     return network
 
 

@@ -38,8 +38,10 @@ from fun_asr.models.qwen_tokenizer import QwenTokenizer
 from fun_asr.models.runs import encoder_runs
 from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.transcript import ModelInfo, Word
+from fun_asr.weights.assemble import language_model_compute_type
 from fun_asr.weights.load import describe_network, only_shapes
-from fun_asr.weights.precision import resolve_compute_type, resolve_devices
+from fun_asr.weights.precision import resolve_devices
+from fun_asr.weights.sources import open_safetensors
 
 __all__ = ["Qwen3Recogniser", "describe", "is_own", "load"]
 
@@ -67,11 +69,12 @@ def load(options: ModelOptions) -> Qwen3Recogniser:
     assert options.directory is not None
     folder, devices = Path(options.directory), resolve_devices(options.device)
     device = devices[0]
-    compute_type = resolve_compute_type(options.compute_type, device, int4=True)
+    read_config(folder)  # a folder of another kind is named before its weights are looked for
+    compute_type = language_model_compute_type(options.compute_type, device, open_safetensors(folder))
     network = load_network(folder, devices, compute_type)
     if network.score is not None:
         raise CheckpointError(f"{folder}: is a forced aligner, which writes no text; give it as the aligner")
-    aligner = None if options.aligner is None else load_aligner(Path(options.aligner), device, compute_type)
+    aligner = None if options.aligner is None else load_aligner(Path(options.aligner), device, options.compute_type)
     return Qwen3Recogniser(network, QwenTokenizer(folder), device, aligner)
 
 

@@ -12,12 +12,12 @@ from fun_asr.audio.kaldi_features import STRIDE
 from fun_asr.errors import CheckpointError
 from fun_asr.layers.sanm import SANMConfig
 from fun_asr.models.published import Values, parse_yaml
-from fun_asr.weights.sources import WeightSource
+from fun_asr.weights.sources import INDEX_FILE, SINGLE_FILE, WeightSource, open_safetensors
 from fun_asr.weights.torch_archive import open_torch_archive
 
 __all__ = [
-    "CONFIG_FILE", "WEIGHTS_FILE", "encoder_config", "open_upstream", "read_config", "read_statistics",
-    "upstream_model",
+    "CONFIG_FILE", "WEIGHTS_FILE", "encoder_config", "has_weights", "open_upstream", "read_config",
+    "read_statistics", "upstream_model",
 ]  # fmt: skip
 
 CONFIG_FILE, WEIGHTS_FILE, STATISTICS_FILE = "config.yaml", "model.pt", "am.mvn"
@@ -97,13 +97,22 @@ def _without_prefix(name: str) -> str:
     return name.removeprefix("module.")
 
 
+def has_weights(directory: Path) -> bool:
+    """Whether `open_upstream` would find a file."""
+    return any((directory / name).exists() for name in (WEIGHTS_FILE, SINGLE_FILE, INDEX_FILE))
+
+
 def open_upstream(directory: Path) -> WeightSource:
     """The tensors of `model.pt`, by the names that they have without a data-parallel wrapper.
+
+    Folders that were written again with smaller weights have them, so named, in safetensors instead.
 
     Raises:
         CheckpointError: when it is missing or damaged, or would do more than list tensors.
     """
     path = directory / WEIGHTS_FILE
+    if not path.exists() and has_weights(directory):
+        return open_safetensors(directory)
     try:
         file = path.open("rb")  # stays open as long as the tensors are read
     except OSError as error:

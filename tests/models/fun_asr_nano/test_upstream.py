@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
+from fun_asr.cli import main
 from fun_asr.decoding.prefixed import continue_prefixes
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.models.fun_asr_nano.config import CTCConfig, NanoConfig
@@ -204,6 +206,31 @@ def test_narrow_arithmetic_stays_close(directory: Path, recogniser: NanoRecognis
         assert (found - expected).norm() < 0.08 * expected.norm()
     with pytest.raises(ConfigError, match=r"float16|GPU"):
         load(ModelOptions(directory=directory, device="cpu", compute_type="float16"))
+
+
+@pytest.mark.parametrize("compute_type", ["int8", "int4"])
+def test_a_small_folder_computes_as_its_origin(directory: Path, tmp_path: Path, compute_type: str) -> None:
+    small = tmp_path / "small"
+    result = CliRunner().invoke(main, ["convert", compute_type, str(directory), str(small)])
+    assert result.exit_code == 0, result.stderr
+    assert not (small / "model.pt").exists() and identify(small).name == "fun_asr_nano"
+    first, second = (
+        load(ModelOptions(directory=folder, device="cpu", compute_type=kind))
+        for folder, kind in ((directory, compute_type), (small, "auto" if compute_type == "int4" else compute_type))
+    )
+    with torch.inference_mode():
+        (segment,) = segments(clips()[:1])
+        expected, found = (model.adapted(model.encode({0: segment})[0]).float() for model in (first, second))
+        # Where bfloat16 is fast, the speech encoder computes in it: of an int8 folder with weights that were rounded.
+        close = 0.0 if compute_type == "int4" else 0.05
+        assert (found - expected).norm() <= close * expected.norm()
+        expected, found = (
+            model.language_model(model.language_model.embed(torch.arange(40)), [40])
+            for model in (first.network, second.network)
+        )
+        assert torch.equal(expected, found)
+    before, after = (sum(p.stat().st_size for p in folder.rglob("*")) for folder in (directory, small))
+    assert after < before
 
 
 def test_damaged_folders_are_refused_by_name(directory: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from fun_asr.models.registry import identify, load_recogniser
 from fun_asr.options import ModelOptions, TranscriptionOptions
 from fun_asr.weights.int4 import dequantize_int4, quantize_int4
 from fun_asr.weights.int8 import quantize
+from fun_asr.weights.precision import bfloat16_is_fast
 from fun_asr.weights.shrink import shrink_to_int8
 from tests.models.qwen3.conftest import Published, as_qwen_writes
 from tests.models.reference import clips, segments
@@ -73,6 +74,20 @@ def test_narrow_arithmetic_stays_close(
         assert (found - expected).norm() < close * expected.norm()
     written = narrow.recognise(segments(SHORT), ["en"] * 2, TranscriptionOptions(beam_size=2, guard=False))
     assert all(segment.text for segment in written)
+
+
+@pytest.mark.skipif(not bfloat16_is_fast(torch.device("cpu")), reason="float32 is faster here")
+def test_int4_keeps_keys_and_values_in_bfloat16_and_writes_as_with_float32(asr: Published) -> None:
+    narrow = load(options_of(asr.directory, "int4"))
+    model = narrow.network.language_model
+    assert model.cache_dtype is torch.bfloat16
+    with torch.inference_mode():
+        logits = {}
+        for dtype in (torch.bfloat16, None):
+            model.cache_dtype = dtype
+            _, cache = model.start(model.embed(torch.arange(60)), [25, 35])
+            logits[dtype] = model.step(torch.tensor([3, 4]), cache)
+    assert (logits[torch.bfloat16] - logits[None]).norm() < 0.02 * logits[None].norm()
 
 
 def test_several_files_and_stored_integers_give_one_model(asr: Published, tmp_path: Path) -> None:

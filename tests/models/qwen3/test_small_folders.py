@@ -10,9 +10,11 @@ from torch import Tensor
 
 from fun_asr.cli import main
 from fun_asr.errors import CheckpointError
+from fun_asr.models.qwen3.aligner import load_aligner
 from fun_asr.models.qwen3.recogniser import load
 from fun_asr.options import ModelOptions
 from fun_asr.weights import matrices
+from fun_asr.weights.load import describe_network
 from tests.models.qwen3.conftest import Published, as_qwen_writes
 from tests.models.reference import clips, segments
 
@@ -98,6 +100,19 @@ def test_an_int4_folder_converted_again_stays_as_it_is(asr: Published, tmp_path:
     twice = load_file(convert("int4", once, tmp_path / "twice") / "model.safetensors")
     packed = {n: t for n, t in load_file(once / "model.safetensors").items() if t.dtype is torch.uint8}
     assert packed and all(torch.equal(tensor, twice[name]) for name, tensor in packed.items())
+
+
+def test_automatic_arithmetic_of_an_int4_folder_is_int4(asr: Published, aligner: Published, tmp_path: Path) -> None:
+    small, small_aligner = tmp_path / "asr", tmp_path / "aligner"
+    for published, folder in ((asr, small), (aligner, small_aligner)):
+        convert("int4", published.directory, folder)
+    found = {}
+    for directory, beside in ((small, None), (asr.directory, small_aligner)):
+        model = load(ModelOptions(directory=directory, aligner=beside, device="cpu", compute_type="auto"))
+        found[directory] = model.info.arithmetic["language_model"]
+    assert "int4" in found[small] and "int4" not in found[asr.directory]
+    times = load_aligner(small_aligner, torch.device("cpu"), "auto")
+    assert "int4" in describe_network(times.network, "aligner").arithmetic["language_model"]
 
 
 @pytest.mark.parametrize(
