@@ -37,7 +37,7 @@ from fun_asr.recording import RecordingState
 from fun_asr.streaming.live import DEFAULT_STREAM, StreamOptions
 from fun_asr.streaming.stream import Stream
 from fun_asr.text.hotwords import checked_hotwords
-from fun_asr.text.languages import language_code, unknown_language
+from fun_asr.text.languages import language_code, language_in, unknown_language
 from fun_asr.transcript import ModelInfo, Result, Segment, Transcript, TranscriptionFailure, Word
 from fun_asr.weights.directory import VAD_FILE
 
@@ -246,8 +246,7 @@ class Transcriber:
                 range.
             AudioDecodeError: when one recording was given and cannot be read.
         """
-        chosen = transcription_options(options)
-        self.check(chosen)
+        chosen = self.check(transcription_options(options))
         if is_source(sources):
             (result,) = self._of_sources([cast(Source, sources)], chosen, on_progress)
             return result.unwrap()
@@ -266,8 +265,7 @@ class Transcriber:
             ConfigError: as for `transcribe`.
             AudioDecodeError: when the recording cannot be read; what was understood before comes first.
         """
-        chosen = transcription_options(options)
-        self.check(chosen)
+        chosen = self.check(transcription_options(options))
 
         def recognise(call: Callable[[Segment], None]) -> None:
             def say(_: str | None, segments: Sequence[Segment]) -> None:
@@ -309,7 +307,7 @@ class Transcriber:
             on_segments: called with a path and the segments that are known since the last call, in the order in which
                 each recording was read, long before the transcript is whole.
         """
-        self.check(options)
+        options = self.check(options)
         return self._transcribe(paths, options, on_progress, on_segments)
 
     def stream(
@@ -338,7 +336,7 @@ class Transcriber:
         self, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE, stream: StreamOptions = DEFAULT_STREAM
     ) -> Stream:
         """`stream` with its options in objects."""
-        self.check(options)
+        options = self.check(options)
         if self._detector is None:
             raise ConfigError("a stream needs a speech detector")
         return Stream(self.recogniser, self._detector, options, sampling_rate, stream)
@@ -362,7 +360,7 @@ class Transcriber:
         self, samples: npt.ArrayLike, options: TranscriptionOptions, sampling_rate: int = SAMPLE_RATE
     ) -> Transcript:
         """`transcribe_samples` with its options in one object."""
-        self.check(options)
+        options = self.check(options)
         blocks = [resampled(checked_samples(samples), sampling_rate)]
 
         def events() -> Iterator[AudioSegment | EndOfRecording]:
@@ -392,8 +390,8 @@ class Transcriber:
         """
         one, several = known_codes(among)
         codes = several if one is None else (one,)
-        self.check(TranscriptionOptions(languages=codes))
-        return detect_language(self.recogniser, self._detector, samples_of(audio, sampling_rate), codes)
+        checked = self.check(TranscriptionOptions(languages=codes))
+        return detect_language(self.recogniser, self._detector, samples_of(audio, sampling_rate), checked.languages)
 
     def align(
         self, text: str, audio: Audio, *, language: str | None = None, sampling_rate: int = SAMPLE_RATE
@@ -422,21 +420,26 @@ class Transcriber:
             if found is None:
                 raise ConfigError("nobody is heard in the sound, so that its language is not known: give one")
             code = found.code
-        self.check(TranscriptionOptions(language=code))
-        return align_text(self.recogniser, text, samples, code)
+        known = self.check(TranscriptionOptions(language=code)).language
+        assert known is not None
+        return align_text(self.recogniser, text, samples, known)
 
-    def check(self, options: TranscriptionOptions) -> None:
-        """Find out whether this model can follow options.
+    def check(self, options: TranscriptionOptions) -> TranscriptionOptions:
+        """Find out whether this model can follow options; returns them with its own codes of languages.
 
         Raises:
             ConfigError: when it cannot.
         """
-        for code in (options.language, *options.languages):
+        language = None if options.language is None else language_in(self.languages, options.language)
+        among = tuple(language_in(self.languages, code) for code in options.languages)
+        options = dataclasses.replace(options, language=language, languages=among)
+        for code in (language, *among):
             if code is not None and code not in self.languages:
                 raise ConfigError(f"language {code!r} is unknown to the model; it has {', '.join(self.languages)}")
         if options.task not in self.tasks:
             raise ConfigError(f"task {options.task}: this model can only {' and '.join(self.tasks)}")
         self.recogniser.prepare(options)
+        return options
 
     def _transcribe(
         self,

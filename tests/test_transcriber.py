@@ -209,6 +209,12 @@ def test_a_given_language_is_kept_by_name_or_code(model: Transcriber, files: lis
         assert (result.language, result.language_probability) == ("de", None)
 
 
+def test_cantonese_is_chinese_to_a_model_that_does_not_tell_them_apart(model: Transcriber, files: list[Path]) -> None:
+    for given in ("yue", "Cantonese"):
+        assert model.transcribe(files[0], language=given).language == "zh"
+    assert model.transcribe(files[0], language=["yue", "zh"]).language == "zh"
+
+
 def test_ctc_does_not_ask_the_decoder_for_a_language(model: Transcriber, files: list[Path]) -> None:
     (result,) = (succeeded(one) for one in model.transcribe(files[:1], decoding="ctc"))
     assert result.language is None

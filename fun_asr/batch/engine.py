@@ -16,6 +16,7 @@ from fun_asr.audio.excerpt import Excerpt
 from fun_asr.bundled import BUNDLED_MODEL, BUNDLED_PUNCTUATION
 from fun_asr.errors import ConfigError
 from fun_asr.options import ModelOptions, TranscriptionOptions
+from fun_asr.text.languages import language_in
 from fun_asr.transcript import Result, TranscriptionFailure
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class TranscriberLoader:
             model = dataclasses.replace(model, device=f"cuda:{worker % torch.cuda.device_count()}")
         transcriber = load(model)
         for code in (self.options.language, *self.options.languages):
-            if code is not None and code not in transcriber.languages:
+            if code is not None and language_in(transcriber.languages, code) not in transcriber.languages:
                 raise ConfigError(f"the model does not know the language {code!r}")
         return _LoadedTranscriber(transcriber, self.options)
 
@@ -170,7 +171,8 @@ class _LoadedTranscriber:
         self.on_progress: Callable[[float], object] | None = None
 
     def transcribe(self, paths: Sequence[str | Excerpt], language: str | None) -> Generator[Result, None, None]:
-        if language is not None and language not in self._transcriber.languages:
+        known = self._transcriber.languages
+        if language is not None and language_in(known, language) not in known:
             # A manifest may name one that only other models know; in another language the text would be wrong.
             return self._refuse(paths, language)
         among = self._options.languages if language is None else ()

@@ -291,10 +291,11 @@ def load_transcriber(model: ModelOptions, language: str | None) -> Transcriber:
         click.BadParameter: when it does not know the language.
         FunASRError: as `fun_asr.load_model`.
     """
+    from fun_asr.text.languages import language_in
     from fun_asr.transcriber import load
 
     transcriber = load(model)
-    if language is not None and language not in transcriber.languages:
+    if language is not None and language_in(transcriber.languages, language) not in transcriber.languages:
         raise click.BadParameter(f"the model does not know {language!r}", param_hint="--language")
     describe_model(transcriber)
     return transcriber

@@ -155,6 +155,7 @@ def _count(
     from tqdm import tqdm
 
     from fun_asr.cli.routing_report import GroupRouting
+    from fun_asr.text.languages import language_in
     from fun_asr.transcript import TranscriptionFailure
 
     counted = []
@@ -167,7 +168,8 @@ def _count(
             # One group after another: a batch mixes recordings, and its rows do not say whose they are.
             with transcriber.collect_routing() as layers:
                 for language, paths in group.paths.items():
-                    known = language if language in transcriber.languages else None
+                    code = None if language is None else language_in(transcriber.languages, language)
+                    known = code if code in transcriber.languages else None
                     results = transcriber.run(
                         without_standard_input(paths, names, stack),
                         dataclasses.replace(options, language=known, languages=() if known else options.languages),

@@ -76,7 +76,7 @@ def serve(
     if api_key is not None and not api_key.strip():
         raise click.UsageError(f"--api_key or {KEY_VARIABLE} is empty")
     transcriber = load_transcriber(model, options.language)
-    transcriber.check(options)
+    options = transcriber.check(options)
     limits = ServerLimits(
         upload=max_upload << 20, requests=max_requests, streams=max_streams, request=float(request_timeout)
     )

@@ -106,8 +106,7 @@ class Engine:
         Raises:
             ConfigError: when it cannot.
         """
-        self.transcriber.check(options)
-        return options
+        return self.transcriber.check(options)
 
     async def transcribe(
         self, file: BinaryIO, options: TranscriptionOptions, on_segments: SaySegments | None = None

@@ -237,7 +237,7 @@ def _updated(order: _Order, message: dict[str, Any], engine: Engine) -> _Order:
             options = replace(options, itn=itn)
         if hotwords := message.get("hotwords"):
             options = with_hotwords(replace(options, hotwords=engine.options.hotwords), _phrases(hotwords))
-        engine.checked(options)
+        options = engine.checked(options)
     except (Refused, ConfigError) as error:
         raise ProtocolError(error.detail if isinstance(error, Refused) else str(error)) from None
     name, form = message.get("wav_name", order.name), message.get("wav_format", order.form)

@@ -121,7 +121,7 @@ def _read(form: FormData, engine: Engine, task: Task) -> _Asked:
         raise Refused(400, f"{unknown[:40]!r} is not word or segment", "timestamp_granularities")
     _check_temperature(text("temperature"))
     try:
-        engine.checked(options)
+        options = engine.checked(options)
     except ConfigError as error:
         raise Refused(400, str(error)) from None
     options = with_prompt(options, text("prompt"), engine.checked)

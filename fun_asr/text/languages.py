@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Container
 
-__all__ = ["LANGUAGE_NAMES", "language_code", "unknown_language"]
+__all__ = ["LANGUAGE_NAMES", "language_code", "language_in", "unknown_language"]
 
 LANGUAGE_NAMES = {
     "en": "english", "zh": "chinese", "de": "german", "es": "spanish", "ru": "russian", "ko": "korean",
@@ -27,12 +28,15 @@ LANGUAGE_NAMES = {
 }  # fmt: skip
 """The languages of Whisper's vocabulary by their codes."""
 
-_MORE_NAMES = {"ga": "irish"}
+_MORE_NAMES = {"ga": "irish", "yue": "cantonese"}
 """Languages that only other published models know."""
 
+_WHOLES = {"yue": "zh"}
+"""What models that do not tell a language apart take it for."""
+
 _OTHER_NAMES = {
-    "mandarin": "zh", "putonghua": "zh", "cantonese": "zh", "中文": "zh", "汉语": "zh", "漢語": "zh", "普通话": "zh",
-    "國語": "zh", "粵語": "zh", "粤语": "zh", "deutsch": "de", "español": "es", "castellano": "es", "castilian": "es",
+    "mandarin": "zh", "putonghua": "zh", "中文": "zh", "汉语": "zh", "漢語": "zh", "普通话": "zh",
+    "國語": "zh", "粵語": "yue", "粤语": "yue", "deutsch": "de", "español": "es", "castellano": "es", "castilian": "es",
     "русский": "ru", "한국어": "ko", "français": "fr", "日本語": "ja", "português": "pt", "türkçe": "tr",
     "polski": "pl",
     "català": "ca", "valencian": "ca", "nederlands": "nl", "flemish": "nl", "vlaams": "nl", "العربية": "ar",
@@ -53,7 +57,7 @@ _OTHER_NAMES = {
 """In the language itself, and other English ones."""
 
 # Subtags that Whisper calls otherwise, or does not tell apart.
-_SUBTAGS = {"yue": "zh", "jv": "jw", "nb": "no", "fil": "tl"}
+_SUBTAGS = {"jv": "jw", "nb": "no", "fil": "tl"}
 
 
 def language_code(language: str) -> str | None:
@@ -86,7 +90,7 @@ def _of_tag(tag: str) -> str | None:
         own = langcodes.Language.get(tag)
         if not own.is_valid():
             return None
-        # Of a macrolanguage's members, such as Cantonese and Egyptian Arabic, the model knows the whole.
+        # Of a macrolanguage's members, such as Egyptian Arabic, models know the whole.
         whole = langcodes.Language.get(langcodes.standardize_tag(tag, macro=True))
     except (LanguageTagError, ValueError):
         return None
@@ -95,6 +99,16 @@ def _of_tag(tag: str) -> str | None:
         if code in LANGUAGE_NAMES or code in _MORE_NAMES:
             return code
     return None
+
+
+def language_in(languages: Container[str], code: str) -> str:
+    """The code under which a model with some languages knows one; itself where it does not.
+
+    >>> language_in(("en", "zh"), "yue"), language_in(("zh", "yue"), "yue"), language_in(("en",), "de")
+    ('zh', 'yue', 'de')
+    """
+    whole = _WHOLES.get(code, code)
+    return whole if code not in languages and whole in languages else code
 
 
 def unknown_language(language: str) -> str:

@@ -20,7 +20,7 @@ from fun_asr.audio.excerpt import Excerpt, cut_out
 from fun_asr.audio.features import log_mel
 from fun_asr.errors import CheckpointError, FunASRError, ManifestError
 from fun_asr.inputs.manifest import read_rows
-from fun_asr.text.languages import LANGUAGE_NAMES, language_code, unknown_language
+from fun_asr.text.languages import LANGUAGE_NAMES, language_code, language_in, unknown_language
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 from fun_asr.training.acoustics import Wave
 from fun_asr.training.augment import AugmentConfig, augment_wave, spec_augment
@@ -88,6 +88,7 @@ def read_manifest(path: Path) -> list[Utterance]:
                     row = json.loads(line)
                     text = str(row.get("text", ""))
                     language = language_code(str(row.get("language") or "en"))
+                    language = language and language_in(LANGUAGE_NAMES, language)
                     if language is None or language not in LANGUAGE_NAMES:
                         raise ValueError(unknown_language(str(row["language"])))
                     entry = row.get("teacher")
@@ -124,6 +125,7 @@ def _read_data_dir(folder: Path) -> list[Utterance]:
         text = row.fields.get("text")
         whole = probe(row.audio_filepath) if row.duration is None else None
         duration = row.duration if whole is None else whole - row.offset
+        language = language and language_in(LANGUAGE_NAMES, language)
         language = language if language in LANGUAGE_NAMES else None
         cause = unknown_language(row.language or "") if language is None else None
         cause = cause or ("has no text" if text is None else "has a length that only decoding tells")

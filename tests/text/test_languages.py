@@ -11,10 +11,12 @@ from fun_asr.text.languages import language_code, unknown_language
 @pytest.mark.parametrize(
     ("given", "code"),
     [
-        ("en", "en"), ("German", "de"), (" ZH ", "zh"), ("yue", "zh"), ("haitian creole", "ht"), ("nl-NL", "nl"),
-        ("sv-SE", "sv"), ("pt-BR", "pt"), ("en_US", "en"), ("zh-CN", "zh"), ("zh-Hant", "zh"), ("zh-yue", "zh"),
+        ("en", "en"), ("German", "de"), (" ZH ", "zh"), ("yue", "yue"), ("Cantonese", "yue"),
+        ("haitian creole", "ht"), ("nl-NL", "nl"),
+        ("sv-SE", "sv"), ("pt-BR", "pt"), ("en_US", "en"), ("zh-CN", "zh"), ("zh-Hant", "zh"), ("zh-yue", "yue"),
+        ("粵語", "yue"),
         ("eng", "en"), ("deu", "de"), ("ger", "de"), ("jpn", "ja"), ("cmn", "zh"),
-        ("cmn-Hans-CN", "zh"), ("yue-HK", "zh"),
+        ("cmn-Hans-CN", "zh"), ("yue-HK", "yue"),
         ("arb", "ar"), ("fas", "fa"), ("per", "fa"), ("zsm", "ms"), ("nb-NO", "no"), ("nob", "no"),
         ("fil-PH", "tl"), ("iw", "he"), ("in", "id"), ("jav", "jw"), ("Mandarin", "zh"), ("Deutsch", "de"),
         ("Français", "fr"), ("日本語", "ja"), ("العربية", "ar"), ("haw", "haw"),

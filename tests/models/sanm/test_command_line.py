@@ -40,6 +40,8 @@ def test_sense_voice_writes_text_without_tags_and_json_with_them(models: dict[st
             assert set(segment["tags"]) <= {"emotion", "event"}
             assert "<|" not in segment["text"]
         assert found["language"] in ("zh", "en", "yue", "ja", "ko")
+    code, out, err = run("transcribe", "-m", models["sense"], "-l", "Cantonese", "-f", "json", CLIP)
+    assert code == 0 and json.loads(out)["language"] == "yue", err
     code, text, err = run("transcribe", "-m", models["sense"], "-l", "en", "--no_itn", CLIP)
     assert code == 0 and "<|" not in text, err
 
