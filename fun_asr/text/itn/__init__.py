@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["LANGUAGES", "inverse_normalize", "inverse_normalize_words"]
 
-LANGUAGES = ("en", "ja", "zh")
+LANGUAGES = ("en", "ja", "yue", "zh")
 """Codes of the languages that have rules."""
 
-_MODULES = {"en": "english", "ja": "japanese", "zh": "chinese"}
+_MODULES = {"en": "english", "ja": "japanese", "yue": "chinese", "zh": "chinese"}
 
 
 def inverse_normalize(text: str, language: str | None = "en") -> str:
