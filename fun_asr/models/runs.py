@@ -1,14 +1,16 @@
-"""Which waves of a batch an encoder takes together."""
+"""Which waves of a batch an encoder takes together, and to which length they are padded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from fun_asr.audio.decode import SAMPLE_RATE
 
-__all__ = ["encoder_runs"]
+__all__ = ["encoder_runs", "of_few_lengths"]
 
 SAMPLES_AT_ONCE_ON_CPU = 30 * SAMPLE_RATE  # padded, in a run of the encoder: as fast as a whole batch, in less memory
 
@@ -29,3 +31,25 @@ def encoder_runs(samples: Mapping[int, int], device: torch.device) -> list[list[
         else:
             runs.append([b])
     return runs
+
+
+def of_few_lengths(features: Tensor, multiple: int, *, dim: int, most: int | None = None) -> Tensor:
+    """Features on the CPU with zeros behind them, up to a multiple of so many frames.
+
+    oneDNN keeps what it makes for a convolution of each shape it has met, whatever the bound of its cache: 0.2 MB a
+    length of the bundled encoder, so that hours of speech would take hundreds.
+
+    Arguments:
+        features: zero beyond each utterance's frames.
+        multiple: of frames.
+        dim: the dimension of the frames.
+        most: frames that the encoder takes; None for any.
+    """
+    frames = features.shape[dim]
+    padded = -(-frames // multiple) * multiple
+    if most is not None:
+        padded = max(frames, min(padded, most))
+    if features.device.type != "cpu" or padded == frames:
+        return features
+    behind = [0, 0] * (features.dim() - 1 - dim % features.dim()) + [0, padded - frames]
+    return F.pad(features, behind)

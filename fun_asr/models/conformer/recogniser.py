@@ -21,6 +21,7 @@ from fun_asr.models.conformer.weights import from_nemo_name, published_shapes, r
 from fun_asr.models.cost import Cost, count_cost
 from fun_asr.models.frames import SEGMENT_SECONDS, FrameRecogniser, Samples
 from fun_asr.models.published import Values
+from fun_asr.models.runs import of_few_lengths
 from fun_asr.options import ModelOptions
 from fun_asr.text.pieces import Pieces, json_pieces, sentencepiece_pieces
 from fun_asr.weights.assemble import assemble, check_shapes, frame_compute_type
@@ -32,6 +33,7 @@ from fun_asr.weights.torch_archive import open_torch_archive
 __all__ = ["ConformerRecogniser", "describe", "is_own", "load", "open_folder"]
 
 FAMILY = "conformer"
+FRAMES_APART = 32  # frames of 10 ms by which lengths of runs differ at least
 CONFIG_FILE, FRONT_END_FILE, TOKENIZER_FILE = "config.json", "preprocessor_config.json", "tokenizer.json"
 EUROPEAN = (
     "bg", "hr", "cs", "da", "nl", "en", "et", "fi", "fr", "de", "el", "hu", "it", "lv", "lt", "mt", "pl", "pt", "ro",
@@ -69,8 +71,8 @@ class ConformerRecogniser(FrameRecogniser):
         features, lengths_B = normalised_log_mel(
             waves, n_mels=config.encoder.n_mels, preemphasis=config.preemphasis, device=self._device
         )
-        encoded: tuple[Tensor, Tensor] = self.network.encoder(features, lengths_B)
-        return encoded
+        encoded, lengths_B = self.network.encoder(of_few_lengths(features, FRAMES_APART, dim=1), lengths_B)
+        return encoded[:, : int(lengths_B.max())], lengths_B
 
     def ctc_logits(self, encoded: Tensor) -> Tensor:
         """Of the CTC head, `[B, L, C]`."""

@@ -19,9 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 from fun_asr.audio.features import log_mel
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.models.fun_asr.network import FunASR
-from fun_asr.models.runs import encoder_runs
+from fun_asr.models.runs import encoder_runs, of_few_lengths
 
 __all__ = ["Encoded", "FrontEnd", "SegmentEncoder"]
+
+FRAMES_APART = 32  # log-mel frames by which lengths of runs differ at least
 
 FrontEnd = Callable[[Sequence[npt.NDArray[np.float32]]], tuple[Tensor, Tensor]]
 
@@ -84,6 +86,8 @@ class SegmentEncoder:
         heard: dict[int, tuple[Tensor, Tensor]] = {}  # [L, D] and [J, C] of each segment
         for places in encoder_runs({b: len(segment.samples) for b, segment in enumerate(segments)}, self._device):
             features, lengths_B = self._front_end([segments[b].samples for b in places])  # [B, M, T]
+            most = 2 * self._network.config.encoder.max_frames
+            features = of_few_lengths(features, FRAMES_APART, dim=2, most=most)
             encoded, lengths_B = self._network.encode(features, lengths_B)
             log_probs, ctc_lengths_B = self._network.ctc(encoded, lengths_B)
             lengths = zip(lengths_B.tolist(), ctc_lengths_B.tolist(), strict=True)

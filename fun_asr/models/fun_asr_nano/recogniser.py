@@ -29,7 +29,7 @@ from fun_asr.models.fun_asr_nano.prompt import LANGUAGE_NAMES, prompt
 from fun_asr.models.fun_asr_nano.times import ctc_text, timed_words
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.models.qwen_tokenizer import QwenTokenizer
-from fun_asr.models.runs import encoder_runs
+from fun_asr.models.runs import encoder_runs, of_few_lengths
 from fun_asr.models.sanm.checkpoint import upstream_model
 from fun_asr.options import ModelOptions, Task, TranscriptionOptions
 from fun_asr.text.ranked_bpe import RankedBPE
@@ -43,6 +43,7 @@ from fun_asr.weights.sources import read_json
 __all__ = ["NanoRecogniser", "describe", "is_own", "load"]
 
 FAMILY = "fun_asr_nano"
+FRAMES_APART = 8  # frames of 60 ms by which lengths of runs differ at least
 SEGMENT_SECONDS = 30.0
 BEAM_MARGIN = 2.0  # nats, as for the bundled model
 MOST_TOKENS = 512  # of a text, as upstream
@@ -168,7 +169,7 @@ class NanoRecogniser:
             features, lengths_B = stacked_fbank(
                 waves, n_mels=config.n_mels, stacked=config.stacked, device=self._device
             )
-            encoded = self.network.encoder(features, lengths_B)
+            encoded = self.network.encoder(of_few_lengths(features, FRAMES_APART, dim=1), lengths_B)
             found.update({i: row[:length] for i, row, length in zip(run, encoded, lengths_B.tolist(), strict=True)})
         return found
 

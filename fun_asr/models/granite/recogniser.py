@@ -19,6 +19,7 @@ from fun_asr.models.granite.config import GraniteConfig, from_transformers
 from fun_asr.models.granite.network import Granite
 from fun_asr.models.granite.weights import published_shapes, recipes, unused
 from fun_asr.models.published import Values
+from fun_asr.models.runs import of_few_lengths
 from fun_asr.options import ModelOptions
 from fun_asr.text.pieces import Pieces, json_pieces
 from fun_asr.weights.assemble import assemble, check_shapes, frame_compute_type
@@ -29,6 +30,7 @@ from fun_asr.weights.sources import WeightSource, open_safetensors, read_json
 __all__ = ["GraniteRecogniser", "describe", "is_own", "load", "open_folder"]
 
 FAMILY = "granite"
+FRAMES_APART = 16  # frames of 20 ms by which lengths of runs differ at least
 CONFIG_FILE, FRONT_END_FILE, TOKENIZER_FILE = "config.json", "preprocessor_config.json", "tokenizer.json"
 
 
@@ -58,7 +60,8 @@ class GraniteRecogniser(FrameRecogniser):
     def encode(self, waves: Sequence[Samples]) -> tuple[Tensor, Tensor]:
         """The encoder's frames of some waves, `[B, L, D]`, and how many count of each."""
         features, lengths_B = stacked_log_mel(waves, n_mels=self.network.config.n_mels, device=self._device)
-        return self.network.encode(features, lengths_B)
+        encoded, lengths_B = self.network.encode(of_few_lengths(features, FRAMES_APART, dim=1), lengths_B)
+        return encoded[:, : int(lengths_B.max())], lengths_B
 
     def ctc_logits(self, encoded: Tensor) -> Tensor:
         """Of the CTC head, `[B, L, C]`."""

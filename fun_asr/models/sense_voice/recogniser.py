@@ -23,7 +23,7 @@ from fun_asr.errors import CheckpointError
 from fun_asr.models.cost import Cost, count_cost
 from fun_asr.models.frames import SEGMENT_SECONDS, FrameRecogniser, Samples
 from fun_asr.models.protocol import RecognisedSegment
-from fun_asr.models.runs import encoder_runs
+from fun_asr.models.runs import encoder_runs, of_few_lengths
 from fun_asr.models.sanm.checkpoint import open_upstream, read_config, read_statistics, upstream_model
 from fun_asr.models.sense_voice.config import BLANK, LANGUAGE_QUERIES, MODEL, NUM_QUERIES, from_upstream, queries
 from fun_asr.models.sense_voice.network import SenseVoice
@@ -37,6 +37,7 @@ from fun_asr.weights.precision import resolve_device
 __all__ = ["SenseVoiceRecogniser", "describe", "is_own", "load"]
 
 FAMILY = "sense_voice"
+FRAMES_APART = 8  # frames of 60 ms by which lengths of runs differ at least
 LATE = FRAME // 2  # samples: a frame stacks as much before its place as after it
 NO_SPEECH = "nospeech"
 _NO_ANSWER = ("EMO_UNKNOWN", "Event_UNK")
@@ -82,7 +83,9 @@ class SenseVoiceRecogniser(FrameRecogniser):
         if self._statistics is not None:
             shift, scale = self._statistics
             features = (features + shift) * scale
-        return self.network.encode(features, lengths_B, torch.tensor(rows, device=self._device)), lengths_B
+        padded = of_few_lengths(features, FRAMES_APART, dim=1)
+        encoded = self.network.encode(padded, lengths_B, torch.tensor(rows, device=self._device))
+        return encoded[:, : NUM_QUERIES + features.shape[1]], lengths_B
 
     def encode(self, waves: Sequence[Samples]) -> tuple[Tensor, Tensor]:
         """The encoder's frames of some waves in any language as they are spoken, `[B, L, D]`, and how many count."""
