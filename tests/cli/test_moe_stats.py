@@ -93,9 +93,9 @@ def test_json_counts_what_the_api_counts(run, files, tiny_model_dir: Path) -> No
 def test_a_text_token_counts_once(run, files, monkeypatch: pytest.MonkeyPatch) -> None:
     read = 0
 
-    def counting(*arguments: Any) -> list[Hypothesis]:
+    def counting(*arguments: Any, **options: Any) -> list[Hypothesis]:
         nonlocal read
-        found = generate(*arguments)
+        found = generate(*arguments, **options)
         # The last token of a hypothesis that its limit ended is never read.
         read += sum(len(hypothesis.tokens) - (not hypothesis.complete) for hypothesis in found)
         return found
