@@ -219,7 +219,8 @@ def timed_words(
             first, end = placed.starts[part.start], placed.ends[min(part.stop, known) - 1]
         else:
             first = end = placed.starts[-1]
-        edges = np.linspace(*(min(max(0, int(frame)) * FRAME, len(samples)) for frame in (first, end)), len(pieces) + 1)
+        first, end = (min(max(0, int(frame)) * FRAME, len(samples)) for frame in (first, end))
+        edges = np.linspace(first, end, len(pieces) + 1)
         spans += pairwise(edges.astype(int).tolist())
         texts += [(text, tuple(found.log_probs[part])) for text in pieces]
     spans = without_pauses(spans, samples, long_pauses(segment))
