@@ -74,6 +74,9 @@ def test_samples_of_any_rate_are_brought_to_the_model_s(model: Transcriber, tmp_
     assert model.transcribe_samples((wave * 32767).astype(np.int16)).text
     with pytest.raises(ConfigError, match="divide by 32768"):
         model.transcribe_samples(wave * 32768)
+    for taken_for_recordings in (wave, [wave]):
+        with pytest.raises(ConfigError, match="transcribe_samples"):
+            list(model.transcribe(taken_for_recordings))  # type: ignore[call-overload]
 
 
 def test_segments_come_before_the_recording_is_done(model: Transcriber, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from fun_asr.errors import AudioDecodeError
+from fun_asr.errors import AudioDecodeError, ConfigError
 
 __all__ = ["Source", "Spool", "is_source"]
 
@@ -44,12 +44,18 @@ class Spool:
 
         Raises:
             AudioDecodeError: when a file cannot be read.
+            ConfigError: for what is neither a path nor a content.
         """
         for source in sources:
             if isinstance(source, str | os.PathLike):
                 yield source
-            else:
+            elif is_source(source):
                 yield self._write(source)
+            else:
+                raise ConfigError(
+                    f"a recording is a path, bytes or a file open for reading, not {type(source).__name__}; "
+                    "samples in memory go to transcribe_samples(samples, sampling_rate=...)"
+                )
 
     def name_of(self, path: str | None) -> str | None:
         """What a recording is called: its own path, or None where it has none."""

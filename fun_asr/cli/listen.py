@@ -190,7 +190,7 @@ def _microphone(name: str | None, stack: contextlib.ExitStack) -> tuple[int, Sou
     try:
         import sounddevice
     except ModuleNotFoundError:
-        raise FunASRError("sounddevice is missing: pip install 'fun-asr[mic]'") from None
+        raise FunASRError("sounddevice is missing: pip install .[mic]") from None
     except OSError as error:
         raise FunASRError(f"PortAudio is missing ({error}); on Debian: apt install libportaudio2") from None
     blocks: queue.Queue[Samples | Exception | None] = queue.Queue()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 30.0
 BAR_SECONDS = 1.0
+UNKNOWN_COLUMNS = 80
 
 
 class Pace:
@@ -103,7 +106,12 @@ class Progress:
 
         self._files = len(sizes) if files is None else files
         shown = informs()
-        self._bar = tqdm(total=1.0, disable=None if shown else True, bar_format="{percentage:3.0f}%|{bar}| {desc}")
+        self._bar = tqdm(
+            total=1.0,
+            disable=None if shown else True,
+            ncols=_columns(sys.stderr),
+            bar_format="{percentage:3.0f}%|{bar}| {desc}",
+        )
         self._pace = Pace()
         if shown:
             self._lengths = Lengths(sizes)
@@ -236,6 +244,14 @@ def record_done(transcript: Transcript) -> None:
         language=transcript.language,
         incomplete=transcript.incomplete,
     )
+
+
+def _columns(stream: TextIO) -> int | None:
+    """Of a terminal that does not know how wide it is, as in containers and under `script`; None of any other."""
+    try:
+        return None if os.get_terminal_size(stream.fileno()).columns else UNKNOWN_COLUMNS
+    except (OSError, ValueError):
+        return None
 
 
 def clock(seconds: float) -> str:

@@ -71,7 +71,7 @@ def serve(
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("fun_asr"):
             raise
-        raise FunASRError(f"{error.name} is missing: pip install 'fun-asr[serve]'") from None
+        raise FunASRError(f"{error.name} is missing: pip install .[serve]") from None
     check_device(model.device)
     if api_key is not None and not api_key.strip():
         raise click.UsageError(f"--api_key or {KEY_VARIABLE} is empty")

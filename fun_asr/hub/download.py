@@ -85,7 +85,7 @@ def download(hub: str, folder: Path, revision: str | None = None) -> Path:
         from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
     except ImportError:
         raise DownloadError(
-            "downloading needs the package huggingface_hub: pip install 'fun-asr[hub]' (or huggingface_hub)"
+            "downloading needs the package huggingface_hub: pip install .[hub] (or huggingface_hub)"
         ) from None
     if not sys.stderr.isatty():
         disable_progress_bars()

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.audio.segment import Span
-from fun_asr.decoding.attention_times import attention_weights, token_frames, without_pauses
+from fun_asr.decoding.attention_times import TokenFrames, attention_weights, token_frames, without_pauses
 from fun_asr.decoding.generate import Hypothesis
 from fun_asr.decoding.guard import repeated_end, said_once
 from fun_asr.decoding.words import AlignedWord
@@ -25,6 +25,7 @@ from fun_asr.layers.decoder import Decoder, DecoderConfig
 from fun_asr.layers.encoder import ENCODER_FRAMES_PER_SECOND
 from fun_asr.text.tokenizer import TaskPrompts, Tokenizer
 from fun_asr.transcript import WRITTEN_WITHOUT_SPACES, Word
+from fun_asr.transcript.words import holds_on
 
 __all__ = [
     "AlignmentHeads",
@@ -32,11 +33,15 @@ __all__ = [
     "TextTimes",
     "attended_words",
     "later_heads",
+    "long_pauses",
     "timed_words",
     "unrepeated",
 ]
 
 FRAME = SAMPLE_RATE // ENCODER_FRAMES_PER_SECOND  # samples
+LONG_PAUSE = 8000  # samples = 0.5 s; within a word the detector may miss less
+BLIP = 1600  # samples = 0.1 s of speech between two long pauses, in which no word is said
+SOFT = 2400  # samples = 0.15 s of soft endings and onsets that the detector may take for pause
 SEGMENTS_AT_ONCE = 8  # whose attention is held: a megabyte a head and segment of 170 tokens
 
 
@@ -66,6 +71,14 @@ class EncodedSegments:
     """Of each segment, without padding."""
     lengths_B: Tensor | None = None
     """Valid frames of each, int64; None where the padding was heard too, as Whisper hears it."""
+    pauses: Sequence[Sequence[tuple[int, int]]] = ()
+    """The `long_pauses` of each."""
+
+    @classmethod
+    def of(cls, segments: Sequence[AudioSegment], encoded: Tensor, lengths_B: Tensor | None = None) -> EncodedSegments:
+        """Segments after the encoder, `[B, L, D]`, and their valid frames."""
+        lengths = [len(segment.samples) for segment in segments]
+        return cls(encoded, lengths, lengths_B, [long_pauses(segment) for segment in segments])
 
     def rows(self, places: Sequence[int]) -> Tensor:
         """The segments in `places`."""
@@ -87,6 +100,7 @@ class TextTimes:
         heads: the attention that follows the words.
         prompts: what the texts start with.
         languages: of each segment.
+        written_in: of each segment's text; the same by default.
     """
 
     def __init__(
@@ -97,6 +111,7 @@ class TextTimes:
         heads: AlignmentHeads,
         prompts: TaskPrompts,
         languages: Sequence[str],
+        written_in: Sequence[str] | None = None,
     ) -> None:
         self._decoder = decoder
         self.tokenizer = tokenizer
@@ -104,16 +119,17 @@ class TextTimes:
         self._heads = heads
         self._prompts = prompts
         self._languages = languages
+        self._written_in = languages if written_in is None else written_in
 
-    def of(self, places: Sequence[int], texts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """For each segment in `places`, the first frames of a text's tokens and of what follows its last token."""
-        found: list[list[int]] = []
+    def of(self, places: Sequence[int], texts: Sequence[Sequence[int]]) -> list[TokenFrames]:
+        """For each segment in `places`, the frames of a text's tokens: no word lies over a long pause."""
+        found: list[TokenFrames] = []
         for start in range(0, len(places), SEGMENTS_AT_ONCE):
             part = slice(start, start + SEGMENTS_AT_ONCE)
             found += self._of_few(places[part], texts[part])
         return found
 
-    def _of_few(self, places: Sequence[int], texts: Sequence[Sequence[int]]) -> list[list[int]]:
+    def _of_few(self, places: Sequence[int], texts: Sequence[Sequence[int]]) -> list[TokenFrames]:
         # Without what came before the transcript: it takes places, and changes little of where the heads look.
         prompts = [self._prompts.without_text.prompt(self._languages[place]) for place in places]
         room = self._decoder.config.max_tokens - len(prompts[0]) - 1
@@ -131,19 +147,52 @@ class TextTimes:
             None if lengths_B is None else self._decoder.memory_mask(lengths_B, encoded.shape[1]),
             self._heads.heads,
         )
-        return [
-            (
-                token_frames(row, len(prompt), len(text), -(-self._encoded.samples[place] // FRAME)) + self._heads.lead
-            ).tolist()
-            for row, prompt, text, place in zip(weights, prompts, texts, places, strict=True)
-        ]
+        lead = self._heads.lead
+        found = []
+        for row, prompt, text, place in zip(weights, prompts, texts, places, strict=True):
+            frames = -(-self._encoded.samples[place] // FRAME)
+            pauses = [
+                (-(-start // FRAME) - lead, end // FRAME - lead)
+                for start, end in (self._encoded.pauses[place] if self._encoded.pauses else ())
+            ]
+            begins = self._begins(text, self._written_in[place]) if pauses else None
+            placed = token_frames(row, len(prompt), len(text), frames, pauses, begins)
+            found.append(TokenFrames(placed.starts + lead, placed.ends + lead))
+        return found
+
+    def _begins(self, text: Sequence[int], language: str) -> list[bool]:
+        """Whether each token of a text begins a word, or a character that is said."""
+        begins = [False] * len(text)
+        if language in WRITTEN_WITHOUT_SPACES:
+            before = ""
+            for part in self.tokenizer.split_characters(text):
+                characters = self.tokenizer.decode(text[part])
+                begins[part.start] = characters[:1].isspace() or not holds_on(before[-1:], characters[:1])
+                before = characters or before
+        else:
+            for part in self.tokenizer.split_words(text):
+                begins[part.start] = True
+        return begins
+
+
+def long_pauses(segment: AudioSegment) -> list[tuple[int, int]]:
+    """Stretches of a segment, in its samples, in which certainly nobody speaks; none where no detector was asked."""
+    joined: list[tuple[int, int]] = []
+    for start, end in segment.pauses:
+        if end - start < LONG_PAUSE:
+            continue
+        if joined and start - joined[-1][1] <= BLIP:
+            start = joined.pop()[0]
+        joined.append((start, end))
+    first = segment.span.start
+    return [(start + SOFT - first, end - SOFT - first) for start, end in joined]
 
 
 def timed_words(
     tokenizer: Tokenizer,
     found: Hypothesis,
-    starts: Sequence[int],
-    samples: npt.NDArray[np.float32],
+    placed: TokenFrames,
+    segment: AudioSegment,
     language: str | None = None,
 ) -> list[AlignedWord]:
     """The words of a text, as `written_words` gives them, with their places in a segment.
@@ -153,27 +202,28 @@ def timed_words(
     Arguments:
         tokenizer: the model's.
         found: the text.
-        starts: first frame of each token and of what follows the last.
-        samples: of the segment, float32 `[samples]`.
+        placed: the frames of its tokens.
+        segment: with its samples.
         language: code of the text's.
     """
+    samples = segment.samples
     spaced = language not in WRITTEN_WITHOUT_SPACES
     texts: list[tuple[str, tuple[float, ...]]] = []
-    edges: list[int] = []
-    end = 0
+    spans: list[tuple[int, int]] = []
+    known = len(placed.ends)  # tokens that did not fit the decoder have no places: they follow the last that has one
     split = tokenizer.split_words if spaced else tokenizer.split_characters
     for part in split(found.tokens):
         text = tokenizer.decode(found.tokens[part])
         pieces = text.split() if spaced else [character for character in text if not character.isspace()]
-        # Tokens that did not fit the decoder have no places: they follow the last that has one.
-        first, end = (
-            min(max(0, starts[min(at, len(starts) - 1)]) * FRAME, len(samples)) for at in (part.start, part.stop)
-        )
-        edges += np.linspace(first, end, len(pieces) + 1).astype(int).tolist()[:-1]
+        if part.start < known:
+            first, end = placed.starts[part.start], placed.ends[min(part.stop, known) - 1]
+        else:
+            first = end = placed.starts[-1]
+        first, end = (min(max(0, int(frame)) * FRAME, len(samples)) for frame in (first, end))
+        edges = np.linspace(first, end, len(pieces) + 1)
+        spans += pairwise(edges.astype(int).tolist())
         texts += [(text, tuple(found.log_probs[part])) for text in pieces]
-    if not texts:
-        return []
-    spans = without_pauses([*edges, end], samples)
+    spans = without_pauses(spans, samples, long_pauses(segment))
     return [AlignedWord(text, *span, log_probs, None) for (text, log_probs), span in zip(texts, spans, strict=True)]
 
 
@@ -188,9 +238,9 @@ def attended_words(times: TextTimes, text: str, segment: AudioSegment, span: Spa
         language: code of the text's.
     """
     tokens = times.tokenizer.encode(text)
-    (starts,) = times.of([0], [tokens])
+    (placed,) = times.of([0], [tokens])
     found = Hypothesis(tokens, 0.0, language, None, [0.0] * len(tokens))
-    timed = timed_words(times.tokenizer, found, starts, segment.samples, language)
+    timed = timed_words(times.tokenizer, found, placed, segment, language)
     words = Draft([], score=0.0, timed=timed).words_from(segment.span.start, span, SAMPLE_RATE)
     return tuple(replace(word, confidence=None) for word in words)
 
@@ -209,8 +259,9 @@ def unrepeated(hypotheses: Sequence[Hypothesis], times: TextTimes) -> list[int |
         if n:
             ends[b] = pieces[-2 * n][0], pieces[-n][0]
     if ends:
-        found_starts = times.of(list(ends), [hypotheses[b].tokens for b in ends])
-        for (b, (first, copy)), starts in zip(ends.items(), found_starts, strict=True):
+        found_frames = times.of(list(ends), [hypotheses[b].tokens for b in ends])
+        for (b, (first, copy)), placed in zip(ends.items(), found_frames, strict=True):
+            starts = placed.starts.tolist()
             if copy < len(starts) and said_once(starts[copy] - starts[first], starts[-1] - starts[copy]):
                 kept[b] = copy
     return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -30,6 +31,7 @@ UNEVEN = 0.5  # a full cue beside an empty one
 AUDIBLE_PAUSE = 0.2  # seconds between words; a shorter gap may be the closure of a stop consonant
 FRAGMENT_COLUMNS = 14
 SHORT_WORD = 3  # characters
+SOFT = 0.2  # seconds at either end of a pause that may be a word's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,10 +175,14 @@ def _shown_until(cue: Cue, room: float, options: SubtitleOptions) -> float:
 def _runs(segments: Sequence[Segment], longest: float) -> Iterator[list[_Word]]:
     """The words between pauses longer than `longest` seconds."""
     words = [(word, segment.language) for segment in segments for word in cue_words(segment)]
+    heard = sorted(span for segment in segments for span in segment.pauses if span[1] - span[0] > longest)
     run: list[_Word] = []
     followers: list[CueWord | None] = [*(word for word, _ in words[1:]), None]
     for (word, language), following in zip(words, followers, strict=False):
         pause = math.inf if following is None else following.start - word.end
+        first = bisect_left(heard, (word.end - SOFT, 0.0))
+        if following is not None and first < len(heard) and heard[first][1] <= following.start + SOFT:
+            pause = max(pause, math.nextafter(longest, math.inf))
         script = ""
         if following is not None and not following.spaced:
             script = _script(word.text[-1]) + _script(following.text[0])

@@ -13,7 +13,7 @@ from itertools import pairwise
 from fun_asr.transcript.data import WRITTEN_WITHOUT_SPACES, Segment
 from fun_asr.transcript.marks import Ending, ending
 
-__all__ = ["CueWord", "cue_words"]
+__all__ = ["CueWord", "cue_words", "holds_on"]
 
 _UNSPACED_PIECE = re.compile(r"(\s*)([A-Za-z0-9]+(?:['’.,-][A-Za-z0-9]+)*|\S)")
 _SPACED_PIECE = re.compile(r"(\s*)(\S+)")
@@ -110,7 +110,7 @@ def _undivided(characters: list[CueWord]) -> list[CueWord]:
     words: list[CueWord] = []
     for word in characters:
         last = words[-1] if words else None
-        if last is None or word.spaced or not _holds(last.text, word.text):
+        if last is None or word.spaced or not holds_on(last.text, word.text):
             words.append(word)
             continue
         known = [confidence for confidence in (last.confidence, word.confidence) if confidence is not None]
@@ -124,8 +124,10 @@ def _undivided(characters: list[CueWord]) -> list[CueWord]:
     return words
 
 
-def _holds(before: str, after: str) -> bool:
-    """Whether nothing may part two characters of a language written without spaces."""
+def holds_on(before: str, after: str) -> bool:
+    """Whether nothing may part two texts of a language written without spaces; with nothing before, they may part."""
+    if not before or not after:
+        return bool(before)
     if unicodedata.category(before[-1]) in _OPENING or _closes(after[0]):
         return True
     return bool(_UNSPACED_PIECE.fullmatch(before[-1] + after[0]))

@@ -156,9 +156,10 @@ def test_batch_counts_audio_within_recordings(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no pseudo-terminals")
-def test_a_bar_on_a_terminal(tiny_model_dir: Path, sound: Path) -> None:
+@pytest.mark.parametrize("columns", [100, 0], ids=["wide", "of_unknown_width"])
+def test_a_bar_on_a_terminal(tiny_model_dir: Path, sound: Path, columns: int) -> None:
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 100))
+    termios.tcsetwinsize(theirs, (24, columns))
     shown = bytearray()
 
     def read() -> None:

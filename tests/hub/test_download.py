@@ -207,4 +207,4 @@ def test_without_the_extra_one_line_says_what_to_install(run: Run, monkeypatch: 
     result = run("owner/model")
     assert result.exit_code == 1
     assert result.stderr.count("\n") == 1
-    assert "fun-asr[hub]" in result.stderr
+    assert "pip install .[hub]" in result.stderr

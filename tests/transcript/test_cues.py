@@ -176,6 +176,13 @@ def test_words_that_reach_into_a_pause_end_before_it() -> None:
     assert found[0].end == pytest.approx(3.1)
 
 
+def test_a_pause_is_as_long_as_it_was_heard_though_soft_sounds_make_it_shorter() -> None:
+    said = spoken([("Es", 1.0, 1.2), ("war", 1.3, 2.15), ("so", 2.95, 3.2), ("gut.", 3.3, 3.6)], "de")
+    heard = dataclasses.replace(said.segments[0], pauses=((2.0, 3.1),))
+    assert texts(said) == ["Es war so gut."]
+    assert texts(dataclasses.replace(said, segments=(heard,))) == ["Es war", "so gut."]
+
+
 def test_channels_are_cut_by_themselves() -> None:
     left = Segment(start=0, end=3, text="One here.", language="en", language_probability=None, score=0, channel=1)
     right = Segment(start=1, end=2, text="Two there.", language="en", language_probability=None, score=0, channel=2)

@@ -251,7 +251,7 @@ class FunASRRecogniser:
         padded = with_context(segment)
         encoded = self.encode([padded])
         if language not in self._ctc_languages:
-            segments = EncodedSegments(encoded.encoded, [len(padded.samples)], encoded.lengths_B)
+            segments = EncodedSegments.of([padded], encoded.encoded, encoded.lengths_B)
             prompts = self._tokenizer.prompts("", self.network.config.decoder.max_tokens, translate=False)
             times = TextTimes(self.network.decoder, self._tokenizer, segments, self._heads, prompts, [language])
             return attended_words(times, text, padded, segment.span, language)
@@ -419,13 +419,12 @@ class FunASRRecogniser:
         written_in: Sequence[str],
     ) -> dict[int, list[AlignedWord]]:
         """The words, in time, of the segments in `wanted`, which are spoken and written in some languages."""
-        samples = [segment.samples for segment in encoded.segments]
-        segments = EncodedSegments(encoded.encoded, [len(wave) for wave in samples], encoded.lengths_B)
-        times = TextTimes(self.network.decoder, self._tokenizer, segments, self._heads, prompts, codes)
-        starts = times.of(wanted, [hypotheses[b].tokens for b in wanted])
+        segments = EncodedSegments.of(encoded.segments, encoded.encoded, encoded.lengths_B)
+        times = TextTimes(self.network.decoder, self._tokenizer, segments, self._heads, prompts, codes, written_in)
+        placed = times.of(wanted, [hypotheses[b].tokens for b in wanted])
         return {
-            b: timed_words(self._tokenizer, hypotheses[b], first, samples[b], written_in[b])
-            for b, first in zip(wanted, starts, strict=True)
+            b: timed_words(self._tokenizer, hypotheses[b], frames, encoded.segments[b], written_in[b])
+            for b, frames in zip(wanted, placed, strict=True)
         }
 
     def _start(self, encoded: Encoded) -> DecoderCache:

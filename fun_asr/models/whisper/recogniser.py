@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.prefetch import AudioSegment
+from fun_asr.decoding.attention_times import TokenFrames
 from fun_asr.decoding.generate import GenerateOptions, Hypothesis, detect_languages, generate, start_decoding
 from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, is_repetitive, without_loops
 from fun_asr.decoding.hotwords import Hotwords
@@ -248,13 +249,14 @@ class WhisperRecogniser:
         hypotheses = self._decode(encoded, range(len(segments)), prompts, codes, search, cache)
         if options.temperature_fallback:
             self._try_again(hypotheses, encoded, prompts, codes, search)
-        times = TextTimes(self._network.decoder, self._tokenizer, encoded, self._heads, prompts, codes)
+        written_in = ["en" if options.task == "translate" else code for code in codes]
+        times = TextTimes(self._network.decoder, self._tokenizer, encoded, self._heads, prompts, codes, written_in)
         looped = self._without_loops(hypotheses, encoded, prompts, codes, search, times, options)
         heard = [bool(found.tokens) and not (options.guard and self._nobody_speaks(found)) for found in hypotheses]
         wanted = [b for b in range(len(segments)) if heard[b] and options.word_times]
-        starts = dict(zip(wanted, times.of(wanted, [hypotheses[b].tokens for b in wanted]), strict=True))
+        placed = dict(zip(wanted, times.of(wanted, [hypotheses[b].tokens for b in wanted]), strict=True))
         return [
-            self._finished(segment, hypotheses[b], spoken[b], starts.get(b), looped=looped[b], options=options)
+            self._finished(segment, hypotheses[b], spoken[b], placed.get(b), looped=looped[b], options=options)
             if heard[b]
             else RecognisedSegment(language=languages[b], looped=looped[b])
             for b, segment in enumerate(segments)
@@ -295,7 +297,7 @@ class WhisperRecogniser:
             features = padded_log_mel(samples, n_mels=config.n_mels, frames=2 * config.max_frames, device=self._device)
             lengths_B = torch.full((len(samples),), features.shape[-1], device=self._device)
             rows.append(self._network.encode(features, lengths_B))
-        return EncodedSegments(torch.cat(rows), [len(segment.samples) for segment in segments])
+        return EncodedSegments.of(segments, torch.cat(rows))
 
     @staticmethod
     def _lengths(frames: Tensor) -> Tensor:
@@ -384,7 +386,7 @@ class WhisperRecogniser:
         segment: AudioSegment,
         found: Hypothesis,
         spoken: SpokenLanguage,
-        starts: Sequence[int] | None,
+        placed: TokenFrames | None,
         *,
         looped: bool,
         options: TranscriptionOptions,
@@ -392,8 +394,8 @@ class WhisperRecogniser:
         words = written_words(self._tokenizer, found.tokens, found.log_probs)
         written_in = "en" if options.task == "translate" else spoken.code
         draft = Draft(words, score=found.score, language=spoken.code, looped=looped)
-        if starts is not None:
-            timed = timed_words(self._tokenizer, found, starts, segment.samples, written_in)
+        if placed is not None:
+            timed = timed_words(self._tokenizer, found, placed, segment, written_in)
             draft = replace(draft, timed=timed)
         written = draft.formatted(written_in, None, itn=options.itn)
         return RecognisedSegment(
@@ -404,7 +406,7 @@ class WhisperRecogniser:
             spoken=draft.text,
             score=found.score,
             words=written.words_from(segment.span.start, segment.span, SAMPLE_RATE),
-            word_times=starts is not None,
+            word_times=placed is not None,
             looped=looped,
         )
 
