@@ -8,6 +8,7 @@ from transformers import WhisperForConditionalGeneration
 
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.audio.segment import Span
+from fun_asr.decoding.attention_times import TokenFrames
 from fun_asr.decoding.generate import Hypothesis
 from fun_asr.models.text_times import timed_words, unrepeated
 from fun_asr.models.whisper.recogniser import WhisperRecogniser, load
@@ -29,19 +30,26 @@ def hypothesis(text: str) -> Hypothesis:
     return Hypothesis(tokens, -0.2, "en", None, [-0.2] * len(tokens))
 
 
+def frames(starts: list[int]) -> TokenFrames:
+    """Tokens that follow each other without a pause."""
+    return TokenFrames(np.array(starts), np.array(starts[1:]))
+
+
 class Times:
     """Tokens at given rates: those of the copy follow each other faster or slower than the ones before."""
 
     def __init__(self, tokenizer: WhisperTokenizer, copy_rate: float) -> None:
         self.tokenizer, self._copy_rate, self.asked = tokenizer, copy_rate, 0
 
-    def of(self, places: list[int], texts: list[list[int]]) -> list[list[int]]:
+    def of(self, places: list[int], texts: list[list[int]]) -> list[TokenFrames]:
         self.asked += len(places)
         found = []
         for text in texts:
             half = len(text) // 2
             before = [10 * i for i in range(half)]
-            found.append([*before, *(int(10 * half + 10 * self._copy_rate * i) for i in range(len(text) - half + 1))])
+            found.append(
+                frames([*before, *(int(10 * half + 10 * self._copy_rate * i) for i in range(len(text) - half + 1))])
+            )
         return found
 
 
@@ -67,7 +75,8 @@ def test_texts_without_a_copy_cost_nothing(recogniser: WhisperRecogniser) -> Non
 def test_words_follow_their_tokens(recogniser: WhisperRecogniser) -> None:
     found = hypothesis("go on")
     samples = (0.3 * np.sin(np.arange(32_000) * 0.3)).astype(np.float32)
-    words = timed_words(recogniser._tokenizer, found, [0, 10, 20, 40, 60, 80, 100], samples)
+    segment = AudioSegment(0, Span(0, len(samples)), samples)
+    words = timed_words(recogniser._tokenizer, found, frames([0, 10, 20, 40, 60, 80, 100]), segment)
     assert [(word.text, word.start, word.end) for word in words] == [
         ("go", 0, 40 * 320),
         ("on", 40 * 320, 32_000),
