@@ -176,7 +176,8 @@ class Mamba2(nn.Module):
 
         def chunked(x: Tensor) -> Tensor:
             """`[N, ...]` to `[C, L, ...]`; with a step of zero, what fills the last chunk changes no state."""
-            return x.new_zeros(sum(counts) * L, *x.shape[1:]).index_copy_(0, places, x).unflatten(0, (-1, L))
+            filled = x.new_zeros(sum(counts) * L, *x.shape[1:]).index_copy_(0, places, x)
+            return filled.view(-1, L, *x.shape[1:])
 
         step = chunked(step_NH).unflatten(2, by_group)  # [C, L, G, h]
         x = chunked(inputs).unflatten(2, by_group) * step[..., None]  # [C, L, G, h, P]

@@ -19,13 +19,14 @@ from fun_asr.weights.int4 import stored_int4
 from fun_asr.weights.int8 import SCALE_SUFFIX, quantize
 from fun_asr.weights.matrices import rounded
 from fun_asr.weights.sources import INDEX_FILE, SINGLE_FILE, WeightSource, open_safetensors
+from fun_asr.weights.unfused import unfused
 from fun_asr.weights.weight_only import Layout
 
 __all__ = ["shrink_to_int4", "shrink_to_int8"]
 
 SHARD_BYTES = 2 * 10**9
 _WEIGHT_FILES = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".nemo", ".gguf"}
-_KEPT_FLOAT = ("depthwise", "positions", "norm", "bias", "mlp.gate.")  # the last are routers
+_KEPT_FLOAT = ("depthwise", "positions", "norm", "bias", "mlp.gate.", "mixer.gate.")  # the last are routers
 _LEFT_OUT = "num_batches_tracked"  # of BatchNorm: an integer that only its training reads
 LEAST_INPUTS = 16  # of an output channel: with fewer the scales are no small part
 
@@ -91,7 +92,7 @@ def _open(directory: Path, output: Path) -> WeightSource:
         raise CheckpointError(f"{output}: would overwrite the model that is read")
     if not any((directory / name).exists() for name in (SINGLE_FILE, INDEX_FILE)):
         raise CheckpointError(f"{directory}: no safetensors here; only those are written again")
-    return open_safetensors(directory)
+    return unfused(open_safetensors(directory))
 
 
 def _write(source: WeightSource, directory: Path, output: Path, layout_of: _Layouts) -> None:
@@ -100,6 +101,9 @@ def _write(source: WeightSource, directory: Path, output: Path, layout_of: _Layo
         for path in directory.iterdir():
             if path.is_file() and path.suffix not in _WEIGHT_FILES and path.name != INDEX_FILE:
                 shutil.copyfile(path, output / path.name)
+            elif (path / "tokenizer.json").is_file():  # the vocabulary of another part of the model
+                (output / path.name).mkdir(exist_ok=True)
+                shutil.copyfile(path / "tokenizer.json", output / path.name / "tokenizer.json")
     except OSError as error:
         raise CheckpointError(f"{error.filename or output}: {error.strerror or error}") from None
     shards = _shards(source, layout_of)

@@ -15,7 +15,8 @@ from fun_asr.models.published import Values
 from tests.models.reference import randomise, shapes_of, worst
 
 SIZES: dict[str, Any] = {
-    "vocab_size": 97, "hidden_size": 32, "hybrid_override_pattern": "ME*-EM*", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
+    "vocab_size": 97, "hidden_size": 32, "hybrid_override_pattern": "ME*-EM*",
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16,
     "intermediate_size": 24, "mamba_num_heads": 6, "mamba_head_dim": 4, "ssm_state_size": 5, "n_groups": 3,
     "chunk_size": 8, "n_routed_experts": 8, "num_experts_per_tok": 3, "moe_intermediate_size": 12,
     "moe_shared_expert_intermediate_size": 20, "routed_scaling_factor": 2.5,
