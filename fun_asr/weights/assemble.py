@@ -123,7 +123,8 @@ def assemble(
         layer.load_state_dict(state, strict=False, assign=True)
         if products:
             assert isinstance(layer, RoutedExperts)
-            network.set_submodule(path, ProductExperts(*products, activation=layer.activation))
+            first, second = products
+            network.set_submodule(path, ProductExperts(first, second, layer.activation))
         is_int8 = {name: pair[0].dtype is torch.int8 for name, pair in matrices.items()}
         replace_by_int8(network, {name: pair for name, pair in matrices.items() if is_int8[name]}, torch.float32)
         replace_stored(network, {name: pair for name, pair in matrices.items() if not is_int8[name]})
