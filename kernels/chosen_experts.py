@@ -39,7 +39,7 @@ def chosen_experts(
         first: First matrix ``[H, D]`` of each of the E experts, all of one kind: with "swiglu" gate and up projection
             one below the other, H = 2 F.
         second: Second matrix ``[D, F]`` of each, all of one kind.
-        activation: "swiglu" (``silu(gate) * up``) or "gelu".
+        activation: "swiglu" (``silu(gate) * up``), "gelu", or "relu2" (``relu(x)`` squared).
 
     Returns:
         Tokens ``[N, D]`` in the dtype of ``x_ND``.

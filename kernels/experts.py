@@ -16,7 +16,7 @@ from torch.nn import functional
 from fun_asr.kernels.grouped_matmul import autocast_dtype, grouped_matmul
 from fun_asr.kernels.routing import Routing, combine, group_by_expert
 
-ACTIVATIONS = ("swiglu", "gelu")
+ACTIVATIONS = ("swiglu", "gelu", "relu2")
 
 # Rows of one expert that go through both products and the activation at a time, so that what lies between the products
 # stays in the second-level cache: see README.md.
@@ -58,7 +58,7 @@ def expert_mlp(
             rows an expert, matrices stored as ``nn.Linear`` stores its own, ``[E, H, D]``, and passed as ``w.mT`` are
             up to twice as fast.
         w_out_EFD: Second matrices ``[E, F, D]``; likewise.
-        activation: "swiglu" (``silu(gate) * up``) or "gelu".
+        activation: "swiglu" (``silu(gate) * up``), "gelu", or "relu2" (``relu(x)`` squared, So et al., 2021).
         method: One of ``METHODS``; by default ``choose_method`` decides. All compute the same function. Only "grouped"
             and "blocks" have gradients.
 
@@ -146,6 +146,8 @@ def activate(h_nH: Tensor, activation: str) -> Tensor:
     """Return the activation ``[n, F]`` of first products ``[n, H]``."""
     if activation == "gelu":
         return functional.gelu(h_nH)
+    if activation == "relu2":
+        return functional.relu(h_nH).square()
     gate_nF, up_nF = h_nH.chunk(2, dim=-1)
     return functional.silu(gate_nF).mul_(up_nF)
 
@@ -154,6 +156,8 @@ def _activate_backward(h_nH: Tensor, grad_nF: Tensor, activation: str) -> Tensor
     """Return the gradient of the activation's input ``[n, H]``."""
     if activation == "gelu":
         return torch.ops.aten.gelu_backward(grad_nF, h_nH)  # type: ignore[no-any-return]
+    if activation == "relu2":
+        return 2 * functional.relu(h_nH) * grad_nF
     gate_nF, up_nF = h_nH.chunk(2, dim=-1)
     d_gate_nF = torch.ops.aten.silu_backward(grad_nF * up_nF, gate_nF)
     return torch.cat((d_gate_nF, functional.silu(gate_nF).mul_(grad_nF)), dim=-1)
@@ -163,11 +167,11 @@ def _grouped(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Tensor
     """Compute the layer as two grouped products, which neither wait for an accelerator nor break a compiled graph."""
     order_R, offsets_E = group_by_expert(routing.experts_NK, len(w_in_EDH))
     h_RH = grouped_matmul(x_ND[order_R // routing.experts_NK.shape[1]], w_in_EDH, offsets_E)
-    if activation == "gelu":
-        a_RF = functional.gelu(h_RH)
-    else:
+    if activation == "swiglu":
         gate_RF, up_RF = h_RH.chunk(2, dim=-1)
         a_RF = functional.silu(gate_RF) * up_RF
+    else:
+        a_RF = activate(h_RH, activation)
     return combine(grouped_matmul(a_RF, w_out_EFD, offsets_E), order_R, routing.weights_NK)
 
 

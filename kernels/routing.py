@@ -22,7 +22,7 @@ class Routing:
     """Index of each chosen expert, int64."""
 
     probs_NE: Tensor
-    """Softmax over all experts, without the bias, float32."""
+    """Softmax over all experts, or each one's sigmoid, without the bias, float32."""
 
 
 def route(logits_NE: Tensor, k: int, *, bias_E: Tensor | None = None, renormalize: bool = True) -> Routing:
@@ -59,6 +59,36 @@ def route(logits_NE: Tensor, k: int, *, bias_E: Tensor | None = None, renormaliz
         # A bias can choose experts whose probabilities all underflow to 0: they get weight 0, not NaN.
         weights_NK = weights_NK / weights_NK.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
     return Routing(weights_NK, experts_NK, probs_NE)
+
+
+def route_by_sigmoid(logits_NE: Tensor, k: int, bias_E: Tensor, *, renormalize: bool, scale: float) -> Routing:
+    """Choose each token's k experts by scores that do not compete, in float32; the lowest index wins a tie.
+
+    Args:
+        logits_NE: Router logits ``[N, E]``, any floating dtype.
+        k: Experts per token, 1 to E.
+        bias_E: Added to the scores ``[E]`` only to choose.
+        renormalize: Divide the weights by their sum over the k chosen experts.
+        scale: Multiplies the weights after that.
+
+    Returns:
+        Weights and scores, and the experts chosen.
+
+    Raises:
+        ValueError: A shape is wrong or k is not between 1 and E.
+
+    Source:
+        DeepSeek-V3's router (DeepSeek-AI, 2024), in one group.
+    """
+    if logits_NE.ndim != 2 or bias_E.shape != logits_NE.shape[1:] or not 1 <= k <= logits_NE.shape[1]:
+        raise ValueError(f"expected logits [N, E], bias [E] and 1 <= k <= E, got {list(logits_NE.shape)}, {k}")
+    scores_NE = logits_NE.float().sigmoid()
+    chosen_by_NE = scores_NE.detach() + bias_E.detach().float()
+    experts_NK = chosen_by_NE.sort(dim=-1, descending=True, stable=True).indices[:, :k].contiguous()
+    weights_NK = scores_NE.gather(1, experts_NK)
+    if renormalize:
+        weights_NK = weights_NK / weights_NK.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+    return Routing(weights_NK * scale, experts_NK, scores_NE)
 
 
 def group_by_expert(experts_NK: Tensor, num_experts: int) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fun_asr.audio.features import HOP_LENGTH, mel_filters
 
-__all__ = ["normalised_log_mel", "stacked_log_mel"]
+__all__ = ["normalised_log_mel", "plain_log_mel", "stacked_log_mel"]
 
 N_FFT = 512  # samples: 32 ms, of which the window covers 25 ms
 WINDOW = 400
@@ -71,6 +71,35 @@ def normalised_log_mel(
     centred = (log_power - mean) * valid
     variance = centred.square().sum(dim=1, keepdim=True) / (counts - 1).clamp(min=1)
     return centred / (variance.sqrt() + 1e-5), lengths_B
+
+
+def plain_log_mel(
+    utterance: npt.NDArray[np.float32] | Tensor,
+    *,
+    n_mels: int,
+    preemphasis: float = 0.97,
+    filters: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """NeMo's features of one utterance, not normalised: pre-emphasis and log-mel.
+
+    Arguments:
+        utterance: mono float32 `[samples]` at 16 kHz, in [-1, 1].
+        n_mels: mel bins.
+        preemphasis: how much of the sample before is taken from each sample.
+        filters: what window and filters are rounded to, as they are stored beside a model.
+        device: where the features are computed and left.
+
+    Returns:
+        features float32 `[T, M]`: a frame each whole 10 ms, so that a shorter utterance has none.
+    """
+    wave = torch.as_tensor(utterance, dtype=torch.float32)
+    wave = torch.cat([wave[:1], wave[1:] - preemphasis * wave[:-1]])
+    frames = len(wave) // HOP_LENGTH
+    window = torch.hann_window(WINDOW, periodic=False).to(filters).float()
+    power = _power(_batch([wave], max(1, frames), device), window)[0, :, :frames]
+    weights = mel_filters(n_mels, N_FFT).to(filters).float().to(device)
+    return (weights @ power + 2**-24).log().T
 
 
 def stacked_log_mel(

@@ -7,16 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fun_asr.decoding.hotwords import RowBias
 from fun_asr.decoding.search import Hypothesis, SearchOptions, hypothesis_of, search
-from fun_asr.layers.causal_lm import CausalLM
 from fun_asr.layers.prefix_cache import PrefixCache
 
-__all__ = ["PrefixedOptions", "continue_from", "continue_prefixes"]
+__all__ = ["PrefixedModel", "PrefixedOptions", "continue_from", "continue_prefixes"]
+
+
+class PrefixedModel(Protocol):
+    """What reads prefixes and goes on from them a token at a time."""
+
+    def start(self, prefixes_ND: Tensor, lengths: Sequence[int]) -> tuple[Tensor, PrefixCache]:
+        """Read prefixes; returns logits `[B, V]` after each, and the cache to go on from."""
+
+    def step(self, tokens_R: Tensor, cache: PrefixCache) -> Tensor:
+        """Logits `[R, V]` after one more token of each hypothesis."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +46,9 @@ class PrefixedOptions(SearchOptions):
 class _Steps:
     """The model's steps in a search."""
 
-    def __init__(self, model: CausalLM, cache: PrefixCache, options: PrefixedOptions, device: torch.device) -> None:
+    def __init__(
+        self, model: PrefixedModel, cache: PrefixCache, options: PrefixedOptions, device: torch.device
+    ) -> None:
         self.ends = frozenset(options.stop)
         trees = options.hotwords or ()
         self.bias = RowBias(trees, device) if any(tree is not None for tree in trees) else None
@@ -79,7 +91,7 @@ class _Steps:
 
 @torch.inference_mode()
 def continue_prefixes(
-    model: CausalLM,
+    model: PrefixedModel,
     prefixes_ND: Tensor,
     lengths: Sequence[int],
     limits: Sequence[int],
@@ -89,8 +101,8 @@ def continue_prefixes(
 
     Arguments:
         model: the decoder.
-        prefixes_ND: vectors `[N, D]` of all segments, one segment after the other: `CausalLM.embed` of tokens, and what
-            an encoder says of the audio.
+        prefixes_ND: vectors `[N, D]` of all segments, one segment after the other: the model's `embed` of tokens, and
+            what an encoder says of the audio.
         lengths: positions of each segment's prefix, at least 1; they sum to N.
         limits: most tokens of each text, at least 1.
         options: beam width, the tokens that end a text and those that are never written.
@@ -104,13 +116,13 @@ def continue_prefixes(
 
 @torch.inference_mode()
 def continue_from(
-    model: CausalLM, logits: Tensor, cache: PrefixCache, limits: Sequence[int], options: PrefixedOptions
+    model: PrefixedModel, logits: Tensor, cache: PrefixCache, limits: Sequence[int], options: PrefixedOptions
 ) -> list[Hypothesis]:
     """`continue_prefixes` of prefixes that have been read, for those who look at the first logits before.
 
     Arguments:
         model, limits, options: as for `continue_prefixes`.
-        logits, cache: what `CausalLM.start` gave; both change.
+        logits, cache: what the model's `start` gave; both change.
     """
     steps = _Steps(model, cache, options, logits.device)
     return [hypothesis_of(found) for found in search(steps, logits, limits, options)]

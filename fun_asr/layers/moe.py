@@ -63,20 +63,25 @@ class Router(nn.Module):
 
 
 class RoutedExperts(nn.Module):
-    """E SwiGLU experts, stored as `nn.Linear` stores its matrices.
+    """E experts, stored as `nn.Linear` stores its matrices.
 
     Their output projections start at zero, so they add nothing at first.
+
+    Arguments:
+        activation: "swiglu", or one of `fun_asr.kernels.ACTIVATIONS` without a gate: H = F.
     """
 
-    def __init__(self, dim: int, num_experts: int, hidden: int) -> None:
+    def __init__(self, dim: int, num_experts: int, hidden: int, activation: str = "swiglu") -> None:
         super().__init__()
-        self.gate_up_EHD = nn.Parameter(torch.empty(num_experts, 2 * hidden, dim))
+        self.activation = activation
+        width = 2 * hidden if activation == "swiglu" else hidden
+        self.gate_up_EHD = nn.Parameter(torch.empty(num_experts, width, dim))
         self.down_EDF = nn.Parameter(torch.zeros(num_experts, dim, hidden))
         nn.init.normal_(self.gate_up_EHD, std=dim**-0.5)
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """Each token's weighted sum over its experts, `[N, D]`."""
-        return expert_mlp(x_ND, routing, self.gate_up_EHD.mT, self.down_EDF.mT)
+        return expert_mlp(x_ND, routing, self.gate_up_EHD.mT, self.down_EDF.mT, activation=self.activation)
 
 
 class MoEFeedForward(nn.Module):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fun_asr.layers.causal_lm import ExpertsFeedForward
 from fun_asr.layers.decoder import TokenEmbedding
+from fun_asr.layers.hybrid_lm import SharedAndRouted
 from fun_asr.layers.moe import RoutedExperts
 
 __all__ = ["Cost", "count_cost"]
@@ -90,6 +91,8 @@ def _shares_met(network: nn.Module) -> dict[str, tuple[int, int]]:
     for name, module in network.named_modules():
         if isinstance(module, ExpertsFeedForward):
             found[f"{name}.experts"] = module.num_experts_per_token, len(module.router)
+        elif isinstance(module, SharedAndRouted):
+            found[f"{name}.experts"] = module.config.num_experts_per_token, module.config.num_experts
     return found
 
 

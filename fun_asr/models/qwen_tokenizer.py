@@ -117,6 +117,17 @@ class QwenTokenizer:
         """The number of a special token; None where there is none of that name."""
         return self._special.get(name)
 
+    @property
+    def text_size(self) -> int:
+        """One more than the largest number of a token that is not special."""
+        return 1 + max(
+            (number for token, number in self._text.get_vocab().items() if token not in self._special), default=-1
+        )
+
+    def name(self, number: int) -> str | None:
+        """A special token's name; None for the others."""
+        return self._names.get(number)
+
     def encode(self, text: str) -> list[int]:
         """Text to tokens; nothing in it is taken for a special token."""
         return list(self._text.encode(text, add_special_tokens=False).ids)

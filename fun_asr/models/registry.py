@@ -61,6 +61,7 @@ FAMILIES = (
     ),
     Family("sense_voice"),
     Family("fun_asr_nano", ("fun_asr_nano",), has_language_model=True),
+    Family("nemotron", ("nemo_speechlm",), has_language_model=True),
 )
 BUNDLED_FAMILY = FAMILIES[0].name
 

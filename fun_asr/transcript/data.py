@@ -40,6 +40,8 @@ class Word:
     """Seconds from the start of the recording."""
     confidence: float | None
     """In [0, 1]; None where there is none."""
+    speaker: str | None = None
+    """Who says it, by a name that holds within its block; None where the model does not say."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields under their own names, for JSON; times are rounded to milliseconds."""
@@ -48,6 +50,7 @@ class Word:
             "start": round(self.start, 3),
             "end": round(self.end, 3),
             "confidence": _rounded(self.confidence),
+            **({} if self.speaker is None else {"speaker": self.speaker}),
         }
 
 
@@ -78,7 +81,8 @@ class Segment:
     pauses: tuple[tuple[float, float], ...] = ()
     """Start and end, in seconds of the recording, of stretches in which nobody speaks; none where it is not known."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """What else the model says of it: SenseVoice an "emotion" and an "event", such as music or laughter."""
+    """What else the model says of it: SenseVoice an "emotion" and an "event", such as music or laughter; Nemotron the
+    "speakers" that are heard in it, in the order in which they speak, such as "0,1"."""
 
     def to_dict(self) -> dict[str, Any]:
         """The fields under their own names, without the pauses, for JSON; times are rounded to milliseconds."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from difflib import SequenceMatcher
 
-from fun_asr.transcript.data import WRITTEN_WITHOUT_SPACES, Segment
+from fun_asr.transcript.data import WRITTEN_WITHOUT_SPACES, Segment, Word
 from fun_asr.transcript.marks import Ending, ending
 from fun_asr.transcript.words import CueWord, cue_words
 
@@ -51,6 +51,7 @@ def sentences(block: Segment, pause_seconds: float = PAUSE_SECONDS) -> list[Segm
                 text=text,
                 spoken=said,
                 words=block.words[used : used + count],
+                tags=_tags(block, block.words[used : used + count]),
                 pauses=tuple(
                     (max(begin, start), min(until, end))
                     for begin, until in block.pauses
@@ -60,6 +61,12 @@ def sentences(block: Segment, pause_seconds: float = PAUSE_SECONDS) -> list[Segm
         )
         used += count
     return found
+
+
+def _tags(block: Segment, words: Sequence[Word]) -> Mapping[str, str]:
+    """A block's tags; of its speakers only those who say these words, where it is known who says which."""
+    speakers = dict.fromkeys(word.speaker for word in words if word.speaker is not None)
+    return {**block.tags, "speakers": ",".join(speakers)} if speakers else block.tags
 
 
 def _text(words: Sequence[CueWord]) -> str:

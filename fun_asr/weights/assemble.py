@@ -161,7 +161,9 @@ def assemble(
                 state[name.rpartition(".")[2]] = _joined(parts, shapes[name], kind.dtype, place)
         layer.load_state_dict(state, strict=False, assign=True)
         if products:
-            network.set_submodule(path, ProductExperts(*products))
+            assert isinstance(layer, RoutedExperts)
+            first, second = products
+            network.set_submodule(path, ProductExperts(first, second, layer.activation))
         is_int8 = {name: pair[0].dtype is torch.int8 for name, pair in matrices.items()}
         int8 = {name: pair for name, pair in matrices.items() if is_int8[name]}
         replace_by_int8(network, int8, torch.float32, compact=compact)

@@ -19,13 +19,14 @@ from fun_asr.weights.int4 import stored_int4
 from fun_asr.weights.int8 import SCALE_SUFFIX, quantize
 from fun_asr.weights.matrices import rounded
 from fun_asr.weights.sources import INDEX_FILE, SINGLE_FILE, WeightSource, open_safetensors
+from fun_asr.weights.unfused import unfused
 from fun_asr.weights.weight_only import Layout
 
 __all__ = ["shrink_to_int4", "shrink_to_int8"]
 
 SHARD_BYTES = 2 * 10**9
 _WEIGHT_FILES = {".safetensors", ".bin", ".pt", ".pth", ".h5", ".msgpack", ".onnx", ".nemo", ".gguf"}
-_KEPT_FLOAT = ("depthwise", "positions", "norm", "bias", "mlp.gate.")  # the last are routers
+_KEPT_FLOAT = ("depthwise", "positions", "norm", "bias", "mlp.gate.", "mixer.gate.")  # the last are routers
 _LEFT_OUT = "num_batches_tracked"  # of BatchNorm: an integer that only its training reads
 LEAST_INPUTS = 16  # of an output channel: with fewer the scales are no small part
 
@@ -96,7 +97,7 @@ def _open(directory: Path, output: Path, source: WeightSource | None) -> WeightS
         return source
     if not any((directory / name).exists() for name in (SINGLE_FILE, INDEX_FILE)):
         raise CheckpointError(f"{directory}: no safetensors here; only those are written again")
-    return open_safetensors(directory)
+    return unfused(open_safetensors(directory))
 
 
 def _write(source: WeightSource, directory: Path, output: Path, layout_of: _Layouts) -> None:

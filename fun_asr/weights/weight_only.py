@@ -76,17 +76,18 @@ class ProductExperts(nn.Module):
     """`RoutedExperts` over laid-out matrices: a token touches only those of its own experts.
 
     Arguments:
-        first: gate and up projection of each expert, `[2 * F, D]`.
+        first: gate and up projection of each expert, `[2 * F, D]`, or `[F, D]` without a gate.
         second: down projection of each, `[D, F]`.
+        activation: as in `RoutedExperts`.
     """
 
-    def __init__(self, first: Sequence[Product], second: Sequence[Product]) -> None:
+    def __init__(self, first: Sequence[Product], second: Sequence[Product], activation: str = "swiglu") -> None:
         super().__init__()
-        self.first, self.second = first, second
+        self.first, self.second, self.activation = first, second, activation
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:
         """Each token's weighted sum over its experts, `[N, D]`, in the dtype of x."""
-        return chosen_experts(x_ND, routing, self.first, self.second)
+        return chosen_experts(x_ND, routing, self.first, self.second, activation=self.activation)
 
     def extra_repr(self) -> str:
         return f"{len(self.first)} experts, {type(self.first[0]).__name__}"
@@ -141,7 +142,7 @@ def replace_matrices(model: nn.Module, layout: Layout, *, keep: Sequence[str] = 
         elif isinstance(module, RoutedExperts):
             first = [product_of(weight, layout) for weight in module.gate_up_EHD.detach()]
             second = [product_of(weight, layout) for weight in module.down_EDF.detach()]
-            model.set_submodule(name, ProductExperts(first, second))
+            model.set_submodule(name, ProductExperts(first, second, module.activation))
 
 
 def replace_stored(model: nn.Module, stored: Mapping[str, tuple[Tensor, Tensor]]) -> None:
@@ -165,6 +166,6 @@ def replace_stored(model: nn.Module, stored: Mapping[str, tuple[Tensor, Tensor]]
             width, hidden = module.down_EDF.shape[1:]
             first = [stored_product(*matrix, width) for matrix in zip(*stored[name], strict=True)]
             second = [stored_product(*matrix, hidden) for matrix in zip(*down, strict=True)]
-            model.set_submodule(path, ProductExperts(first, second))
+            model.set_submodule(path, ProductExperts(first, second, module.activation))
         elif not isinstance(module, (RoutedExperts, ProductExperts)):
             raise TypeError(f"{name}: no integer form of {type(module).__name__}")

@@ -21,7 +21,7 @@ def per_row_loop(x_ND: Tensor, routing: Routing, w_in_EHD: Tensor, w_out_EDF: Te
                 gate_F, up_F = h_H.chunk(2)
                 h_H = functional.silu(gate_F) * up_F
             else:
-                h_H = functional.gelu(h_H)
+                h_H = functional.gelu(h_H) if activation == "gelu" else functional.relu(h_H) ** 2
             y_ND[n] += weight * (w_out_EDF[e].double() @ h_H)
     return y_ND
 
@@ -40,7 +40,7 @@ TOLERANCES = {"float32": 1e-6, "bfloat16": 1e-2, "int8": 1e-3, "int4": 1e-2}
 
 
 @pytest.mark.parametrize("kind", TOLERANCES)
-@pytest.mark.parametrize("activation", ["swiglu", "gelu"])
+@pytest.mark.parametrize("activation", ["swiglu", "gelu", "relu2"])
 @pytest.mark.parametrize(
     ("N", "E", "K", "D", "F"),
     [(1, 128, 8, 256, 128), (3, 128, 8, 128, 64), (64, 16, 4, 128, 96), (0, 4, 2, 64, 32), (700, 3, 2, 100, 37)],

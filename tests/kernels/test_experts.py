@@ -25,8 +25,10 @@ def per_row_loop(x_ND: Tensor, routing: Routing, w_in_EDH: Tensor, w_out_EFD: Te
             if activation == "swiglu":
                 gate_F, up_F = h_H.chunk(2)
                 a_F = gate_F * torch.sigmoid(gate_F) * up_F
-            else:
+            elif activation == "gelu":
                 a_F = 0.5 * h_H * (1 + torch.erf(h_H / 2**0.5))
+            else:
+                a_F = h_H.clamp_min(0) ** 2
             y_D = y_D + weight * (a_F @ w_out_EFD[e])
         rows.append(y_D)
     return torch.stack(rows) if rows else x_ND.sum() * 0 + x_ND

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 from torch.testing import assert_close
 
 from fun_asr.kernels import (
@@ -14,6 +15,7 @@ from fun_asr.kernels import (
     grouped_matmul,
     load_balancing_loss,
     route,
+    route_by_sigmoid,
     routing_entropy,
     update_bias,
     z_loss,
@@ -103,6 +105,40 @@ def test_route_refuses_wrong_shapes() -> None:
         route(torch.zeros(2, 4), 1, bias_E=torch.zeros(3))
     with pytest.raises(ValueError, match="logits"):
         route(torch.zeros(2, 3, 4), 1)
+
+
+@pytest.mark.parametrize("renormalize", [True, False])
+def test_route_by_sigmoid_equals_nemotron_h(renormalize: bool) -> None:
+    from transformers import NemotronHConfig
+    from transformers.models.nemotron_h.modeling_nemotron_h import NemotronHTopkRouter
+
+    config = NemotronHConfig(
+        hidden_size=16,
+        n_routed_experts=12,
+        num_experts_per_tok=4,
+        norm_topk_prob=renormalize,
+        routed_scaling_factor=2.5,
+    )
+    router = NemotronHTopkRouter(config)
+    generator = torch.Generator().manual_seed(0)
+    x_ND = torch.randn(50, 16, generator=generator)
+    with torch.no_grad():
+        router.weight.copy_(torch.randn(12, 16, generator=generator))
+        router.e_score_correction_bias.copy_(torch.randn(12, generator=generator) * 0.3)
+        logits_NE, weights_NK, experts_NK = router(x_ND)
+    routing = route_by_sigmoid(logits_NE, 4, router.e_score_correction_bias, renormalize=renormalize, scale=2.5)
+
+    def by_expert(weights_NK: Tensor, experts_NK: Tensor) -> Tensor:
+        return torch.zeros(50, 12).scatter(1, experts_NK, weights_NK)
+
+    found = by_expert(routing.weights_NK, routing.experts_NK)
+    assert_close(found, by_expert(weights_NK, experts_NK).detach(), rtol=1e-6, atol=1e-6)
+
+
+def test_route_by_sigmoid_refuses_wrong_shapes() -> None:
+    for bias_E, k in ((torch.zeros(3), 2), (torch.zeros(4), 5), (torch.zeros(4), 0)):
+        with pytest.raises(ValueError, match="1 <= k <= E"):
+            route_by_sigmoid(torch.zeros(2, 4), k, bias_E, renormalize=True, scale=1.0)
 
 
 @settings(max_examples=60, deadline=None)

@@ -120,3 +120,20 @@ def test_what_ends_a_sentence(word: str, following: str | None, language: str, e
 def test_a_space_is_a_mark_where_words_have_none_between_them() -> None:
     assert ending("ครับ", "ผม", "th", spaced=True) is Ending.CLAUSE
     assert ending("ครับ", "ผม", "th", spaced=False) is Ending.NOTHING
+
+
+def test_a_sentence_names_only_the_speakers_of_its_words() -> None:
+    said = [("Hello", "0"), ("there.", "0"), ("Hi,", "1"), ("you.", "0")]
+    words = tuple(
+        Word(text=text, start=float(k), end=k + 0.9, confidence=None, speaker=speaker)
+        for k, (text, speaker) in enumerate(said)
+    )
+    block = Segment(
+        start=0.0, end=4.0, text="Hello there. Hi, you.", language="en", language_probability=None, score=None,
+        words=words, tags={"speakers": "0,1", "event": "speech"},
+    )  # fmt: skip
+    found = sentences(block)
+    assert [segment.tags for segment in found] == [
+        {"speakers": "0", "event": "speech"}, {"speakers": "1,0", "event": "speech"},
+    ]  # fmt: skip
+    assert found[1].to_dict()["words"][0]["speaker"] == "1"

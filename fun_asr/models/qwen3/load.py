@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from fun_asr.layers.distribution import device_of_layers
+from fun_asr.models.placement import placement
 from fun_asr.models.qwen3.config import Qwen3Config, from_published
 from fun_asr.models.qwen3.network import Qwen3
 from fun_asr.models.qwen3.weights import find_names, published_shapes, recipes, unused
@@ -68,25 +68,11 @@ def load_network(folder: Path, devices: Sequence[torch.device], compute_type: Co
         network,
         source,
         recipes(config, names),
-        _placement(network, devices),
+        placement(network, config.text.num_layers, devices),
         arithmetic,
     )
     network.language_model.cache_dtype = cache_dtype(compute_type, devices[0])
     return network
-
-
-def _placement(network: Qwen3, devices: Sequence[torch.device]) -> Callable[[str], torch.device]:
-    """Tells of a parameter's name where it goes."""
-    layers = [f"language_model.layers.{layer}." for layer in range(network.config.text.num_layers)]
-    numbers = [sum(p.numel() for n, p in network.named_parameters() if n.startswith(layer)) for layer in layers]
-    # All that is no layer lies with the first one.
-    numbers[0] += sum(p.numel() for p in network.parameters()) - sum(numbers)
-    places = dict(zip(layers, device_of_layers(numbers, devices), strict=True))
-
-    def place(name: str) -> torch.device:
-        return places.get(".".join(name.split(".")[:3]) + ".", devices[0])
-
-    return place
 
 
 def _with_its_head(config: Qwen3Config, source: WeightSource, embedding: str, head: str) -> Qwen3Config:
