@@ -5,7 +5,7 @@ import torch
 
 from fun_asr.errors import ConfigError
 from fun_asr.layers.causal_lm import CausalLMConfig
-from fun_asr.models.qwen3 import load
+from fun_asr.models.placement import placement
 from fun_asr.models.qwen3.config import AudioConfig, Qwen3Config
 from fun_asr.models.qwen3.network import Qwen3
 from fun_asr.weights.load import only_shapes
@@ -16,7 +16,7 @@ def test_layers_are_shared_out_and_the_rest_lies_on_the_first_device(config: Qwe
     with only_shapes():
         network = Qwen3(config)
     devices = [torch.device("cuda", index) for index in range(2)]
-    place = load._placement(network, devices)
+    place = placement(network, config.text.num_layers, devices)
     found = {name: place(name).index for name, _ in network.named_parameters()}
     assert {found[name] for name in found if not name.startswith("language_model.layers.")} == {0}
     of_layer = [{found[n] for n in found if n.startswith(f"language_model.layers.{layer}.")} for layer in range(12)]
