@@ -5,18 +5,19 @@ Shapes: B segments, N positions of all prefixes, R rows (hypotheses), D width, V
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, is_repetitive, without_loops
 from fun_asr.decoding.hotwords import RowBias
 from fun_asr.decoding.search import Hypothesis, SearchOptions, hypothesis_of, search
 from fun_asr.layers.prefix_cache import PrefixCache
 
-__all__ = ["PrefixedModel", "PrefixedOptions", "continue_from", "continue_prefixes"]
+__all__ = ["PrefixedModel", "PrefixedOptions", "continue_from", "continue_prefixes", "written_after"]
 
 
 class PrefixedModel(Protocol):
@@ -126,3 +127,39 @@ def continue_from(
     """
     steps = _Steps(model, cache, options, logits.device)
     return [hypothesis_of(found) for found in search(steps, logits, limits, options)]
+
+
+def written_after(
+    model: PrefixedModel,
+    prefixes: Sequence[Tensor],
+    limits: Sequence[int],
+    options: PrefixedOptions,
+    text_of: Callable[[Sequence[int]], str],
+    *,
+    guard: bool,
+) -> list[tuple[Hypothesis, bool]]:
+    """What follows each prefix, and whether the model got caught in a loop.
+
+    Arguments:
+        model: the decoder.
+        prefixes: vectors `[N, D]` of each segment, as for `continue_prefixes`.
+        limits: most tokens of each text, at least 1.
+        options: as for `continue_prefixes`.
+        text_of: what tokens say, to see repetitions in it.
+        guard: write those with a loop again, without repetitions.
+    """
+
+    def decode(chosen: Sequence[int], search: PrefixedOptions) -> list[Hypothesis]:
+        parts = [prefixes[b] for b in chosen]
+        lengths = [len(part) for part in parts]
+        return continue_prefixes(model, torch.cat(parts), lengths, [limits[b] for b in chosen], search)
+
+    hypotheses = decode(range(len(prefixes)), options)
+    if guard:
+        again = replace(options, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM)
+        hypotheses, looped = without_loops(
+            hypotheses, lambda chosen: decode(chosen, again), lambda tokens: is_repetitive(text_of(tokens))
+        )
+    else:
+        looped = [cut_loops(found.tokens)[1] for found in hypotheses]
+    return list(zip(hypotheses, looped, strict=True))

@@ -17,9 +17,7 @@ from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.kaldi_features import FRAME, stacked_fbank
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.decoding.frames import placed_words
-from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, is_repetitive, without_loops
-from fun_asr.decoding.prefixed import PrefixedOptions, continue_prefixes
-from fun_asr.decoding.search import Hypothesis
+from fun_asr.decoding.prefixed import PrefixedOptions, written_after
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.models.cost import Cost, count_cost
 from fun_asr.models.fun_asr_nano.config import MODEL, MODEL_TYPE
@@ -223,27 +221,10 @@ class NanoRecogniser:
             min(MOST_TOKENS, FEWEST_TOKENS + TOKENS_PER_SECOND * len(segments[i].samples) // SAMPLE_RATE)
             for i in places
         ]
-
-        def decode(chosen: Sequence[int], search: PrefixedOptions) -> list[Hypothesis]:
-            parts = [prefixes[b] for b in chosen]
-            return continue_prefixes(
-                self.network.language_model,
-                torch.cat(parts),
-                [len(part) for part in parts],
-                [limits[b] for b in chosen],
-                search,
-            )
-
         search = replace(self._search, beam_size=options.beam_size)
-        hypotheses = decode(range(len(places)), search)
-        if options.guard:
-            again = replace(search, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM)
-            hypotheses, looped = without_loops(
-                hypotheses, lambda chosen: decode(chosen, again), lambda tokens: is_repetitive(self._text(tokens))
-            )
-        else:
-            looped = [cut_loops(found.tokens)[1] for found in hypotheses]
-        return [(self._text(found.tokens), found.score, loop) for found, loop in zip(hypotheses, looped, strict=True)]
+        model = self.network.language_model
+        found = written_after(model, prefixes, limits, search, self._text, guard=options.guard)
+        return [(self._text(hypothesis.tokens), hypothesis.score, looped) for hypothesis, looped in found]
 
     def _text(self, tokens: Sequence[int]) -> str:
         """As upstream cleans it."""

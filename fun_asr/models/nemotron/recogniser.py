@@ -20,8 +20,7 @@ from fun_asr.audio.decode import SAMPLE_RATE
 from fun_asr.audio.features import HOP_LENGTH
 from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.decoding.frames import placed_words
-from fun_asr.decoding.guard import BLOCKED_NGRAM, cut_loops, is_repetitive, without_loops
-from fun_asr.decoding.prefixed import PrefixedOptions, continue_prefixes
+from fun_asr.decoding.prefixed import PrefixedOptions, written_after
 from fun_asr.decoding.search import Hypothesis
 from fun_asr.errors import ConfigError
 from fun_asr.layers.hybrid_lm import HybridLM, HybridLMConfig, LayerKind
@@ -190,29 +189,9 @@ class NemotronRecogniser:
         """What is written of each segment, and whether the model got caught in a loop."""
         prefixes = [self.prefix(part, options) for part in vectors]
         limits = [FEWEST_TOKENS + TOKENS_PER_SECOND * len(segment.samples) // SAMPLE_RATE for segment in segments]
-
-        def decode(chosen: Sequence[int], search: PrefixedOptions) -> list[Hypothesis]:
-            parts = [prefixes[b] for b in chosen]
-            return continue_prefixes(
-                self.network.language_model,
-                torch.cat(parts),
-                [len(part) for part in parts],
-                [limits[b] for b in chosen],
-                search,
-            )
-
         search = replace(self._search, beam_size=options.beam_size)
-        hypotheses = decode(range(len(segments)), search)
-        if options.guard:
-            again = replace(search, beam_size=1, no_repeat_ngram=BLOCKED_NGRAM)
-            hypotheses, looped = without_loops(
-                hypotheses,
-                lambda chosen: decode(chosen, again),
-                lambda tokens: is_repetitive(self._prompts.text(tokens)),
-            )
-        else:
-            looped = [cut_loops(found.tokens)[1] for found in hypotheses]
-        return list(zip(hypotheses, looped, strict=True))
+        model = self.network.language_model
+        return written_after(model, prefixes, limits, search, self._prompts.text, guard=options.guard)
 
     def _words(self, segment: AudioSegment, turns: Sequence[Turn], speech: Tensor) -> tuple[Word, ...]:
         if self._alignment is None:
