@@ -65,5 +65,5 @@ def test_long_numbers_are_said_somehow(digits: str) -> None:
 
 
 def test_words_do_not_wait_for_the_numbers() -> None:
-    code = "import sys; from fun_asr.text.spoken import spoken_text; spoken_text('Yes.'); print('num2words' in sys.modules)"
+    code = "import sys; from fun_asr.text import spoken; spoken.spoken_text('Yes.'); print('num2words' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
