@@ -33,6 +33,7 @@ from fun_asr.models.registry import load_recogniser
 from fun_asr.options import Decoding, ModelOptions, Task, TranscriptionOptions
 from fun_asr.pool import SegmentPool
 from fun_asr.probing import Audio, DetectedLanguage, align_text, detect_language, samples_of
+from fun_asr.progress import OnProgress, Progress
 from fun_asr.recording import RecordingState
 from fun_asr.streaming.live import DEFAULT_STREAM, StreamOptions
 from fun_asr.streaming.stream import Stream
@@ -48,7 +49,7 @@ POOL_SECONDS = 600.0  # of audio that waits for a batch: 38 MB
 POOL_BATCHES = 16
 PADDED_SECONDS_ON_CPU = 240.0  # of a batch: more makes the caches miss, not the products faster
 
-Progress = Callable[[float], object]
+AudioDone = Callable[[float], object]
 NewSegments = Callable[[str | None, Sequence[Segment]], object]
 Phrases = Iterable[str | tuple[str, float]]
 
@@ -205,7 +206,7 @@ class Transcriber:
         sources: Source,
         *,
         raise_on_error: bool = ...,
-        on_progress: Progress | None = ...,
+        on_progress: OnProgress | None = ...,
         **options: Unpack[TranscriptionKeywords],
     ) -> Transcript: ...
     @overload
@@ -214,7 +215,7 @@ class Transcriber:
         sources: Iterable[Source],
         *,
         raise_on_error: bool = ...,
-        on_progress: Progress | None = ...,
+        on_progress: OnProgress | None = ...,
         **options: Unpack[TranscriptionKeywords],
     ) -> Generator[Result, None, None]: ...
     def transcribe(
@@ -222,7 +223,7 @@ class Transcriber:
         sources: Source | Iterable[Source],
         *,
         raise_on_error: bool = False,
-        on_progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
         **options: Unpack[TranscriptionKeywords],
     ) -> Transcript | Generator[Result, None, None]:
         """Transcribe one recording, or recordings of any number and length, in memory that depends on neither.
@@ -233,7 +234,8 @@ class Transcriber:
                 `fun_asr.audio.excerpt.Excerpt`s; those that follow each other in time are decoded once.
             raise_on_error: raise the error of a recording that fails, at its place, instead of giving a
                 `TranscriptionFailure`.
-            on_progress: called with the seconds of audio finished since the last call.
+            on_progress: called with the seconds of audio that are done and the seconds of all recordings together,
+                which are None while the length of one is not known: of an iterator until its end.
             options: see `TranscriptionKeywords`.
 
         Returns:
@@ -254,7 +256,7 @@ class Transcriber:
         return _unwrapped(results) if raise_on_error else results
 
     def stream_segments(
-        self, source: Source, *, on_progress: Progress | None = None, **options: Unpack[TranscriptionKeywords]
+        self, source: Source, *, on_progress: OnProgress | None = None, **options: Unpack[TranscriptionKeywords]
     ) -> Iterator[Segment]:
         """The sentences of one recording, each as soon as it is known; in a long one that is long before the end.
 
@@ -282,33 +284,47 @@ class Transcriber:
         self,
         sources: Iterable[Source],
         options: TranscriptionOptions,
-        on_progress: Progress | None,
+        on_progress: OnProgress | None,
         on_segments: NewSegments | None = None,
     ) -> Generator[Result, None, None]:
-        """`run` with recordings that need not be files."""
-        with Spool() as spool, closing(self.run(spool.paths(sources), options, on_progress, on_segments)) as results:
-            for result in results:
+        """`run` with recordings that need not be files, and progress with totals."""
+        with contextlib.ExitStack() as stack:
+            spool = stack.enter_context(Spool())
+            paths = spool.paths(sources)
+            progress = None
+            if on_progress is not None:
+                progress = stack.enter_context(Progress(on_progress, sources, options))
+                paths = progress.taken(paths)
+            results = stack.enter_context(
+                closing(self.run(paths, options, None if progress is None else progress.add, on_segments))
+            )
+            for number, result in enumerate(results):
+                if progress is not None:
+                    progress.finish(number, result)
                 path = result.path
                 if spool.is_spooled(path):
                     result = _renamed(result, spool.name_of(path))
                     spool.drop(path)
                 yield result
+            if progress is not None:
+                progress.end()
 
     def run(
         self,
         paths: Iterable[str | os.PathLike[str]],
         options: TranscriptionOptions,
-        on_progress: Progress | None = None,
+        on_audio: AudioDone | None = None,
         on_segments: NewSegments | None = None,
     ) -> Generator[Result, None, None]:
         """`transcribe` with its options in one object.
 
         Arguments:
+            on_audio: called with the seconds of audio that are done since the last call.
             on_segments: called with a path and the segments that are known since the last call, in the order in which
                 each recording was read, long before the transcript is whole.
         """
         options = self.check(options)
-        return self._transcribe(paths, options, on_progress, on_segments)
+        return self._transcribe(paths, options, on_audio, on_segments)
 
     def stream(
         self,
@@ -445,7 +461,7 @@ class Transcriber:
         self,
         paths: Iterable[str | os.PathLike[str]],
         options: TranscriptionOptions,
-        on_progress: Progress | None,
+        on_audio: AudioDone | None,
         on_segments: NewSegments | None,
     ) -> Generator[Result, None, None]:
         recordings: dict[int, RecordingState] = {}
@@ -464,7 +480,7 @@ class Transcriber:
             opened(), self.recogniser.segment_seconds, default_workers(), self._detector, options.audio
         )
         with closing(segments) as events:
-            results = self._results(events, recordings, options, on_progress, on_segments)
+            results = self._results(events, recordings, options, on_audio, on_segments)
             yield from joined(results, options.clip_timestamps)
 
     def _results(
@@ -472,7 +488,7 @@ class Transcriber:
         events: Iterator[AudioSegment | EndOfRecording],
         recordings: dict[int, RecordingState],
         options: TranscriptionOptions,
-        on_progress: Progress | None,
+        on_audio: AudioDone | None,
         on_segments: NewSegments | None = None,
     ) -> Iterator[Result]:
         """Fill the pool, take a batch of like lengths from it, recognise it; `recordings` loses what is yielded."""
@@ -495,8 +511,8 @@ class Transcriber:
                 yield result
 
         def report(seconds: float) -> None:
-            if on_progress is not None and seconds:
-                on_progress(seconds)
+            if on_audio is not None and seconds:
+                on_audio(seconds)
 
         def announce(owners: Iterable[RecordingState]) -> None:
             if on_segments is not None:

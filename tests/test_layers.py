@@ -19,7 +19,7 @@ LAYERS = (
     ("models",),
     ("clips", "pool", "inputs", "scoring", "hub"),
     ("writers",),
-    ("recording", "probing"),
+    ("recording", "probing", "progress"),
     ("streaming",),
     ("transcriber",),
     ("convert", "batch", "server"),

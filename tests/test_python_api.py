@@ -87,7 +87,7 @@ def test_segments_come_before_the_recording_is_done(model: Transcriber, tmp_path
     done = [0.0]
     first = None
     for segment in model.stream_segments(
-        tmp_path / "long.wav", batch_size=1, on_progress=lambda seconds: done.append(done[-1] + seconds)
+        tmp_path / "long.wav", batch_size=1, on_progress=lambda seconds, _: done.append(seconds)
     ):
         first = first or done[-1]
         segments.append(segment)

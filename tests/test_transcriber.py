@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from fun_asr import Transcriber, Transcript, load_model
 from fun_asr.audio import prefetch
 from fun_asr.audio.decode import SAMPLE_RATE
+from fun_asr.audio.excerpt import Excerpt
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.transcript import TranscriptionFailure
 
@@ -162,11 +163,41 @@ def test_chunks_cover_a_long_file(model: Transcriber, tmp_path: Path) -> None:
     assert result.text.split() == " ".join(segment.text for segment in result.segments).split()
 
 
-def test_progress_adds_up_to_the_audio(model: Transcriber, files: list[Path]) -> None:
-    seconds: list[float] = []
-    results = [succeeded(result) for result in model.transcribe(files, batch_size=2, on_progress=seconds.append)]
-    assert len(seconds) > 1
-    assert sum(seconds) == pytest.approx(sum(result.duration for result in results))
+def test_progress_is_told_with_the_total(model: Transcriber, files: list[Path]) -> None:
+    told: list[tuple[float, float | None]] = []
+    results = [
+        succeeded(result)
+        for result in model.transcribe(files, batch_size=2, on_progress=lambda done, total: told.append((done, total)))
+    ]
+    seconds = pytest.approx(sum(result.duration for result in results))
+    assert len(told) > 1
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == (seconds, seconds)
+    assert all(total == seconds for _, total in told[-3:]), "known before the end"
+
+
+@pytest.mark.parametrize("form", ["one", "bytes", "iterator", "parts", "clips", "missing"])
+def test_the_total_is_of_what_is_transcribed(model: Transcriber, tmp_path: Path, form: str) -> None:
+    path = write(tmp_path / "a.flac", sound(6.0))
+    told: list[tuple[float, float | None]] = []
+
+    def tell(done: float, total: float | None) -> None:
+        told.append((done, total))
+
+    clips: tuple[float, ...] = (1.0, 3.0, 5.0) if form == "clips" else ()
+    sources = {
+        "one": [path],
+        "bytes": [path.read_bytes(), path.read_bytes()],
+        "iterator": iter([path, path]),
+        "parts": [Excerpt(str(path), 0.0, 2.0), Excerpt(str(path), 5.0)],
+        "clips": [path],
+        "missing": [path, tmp_path / "missing.wav", path],
+    }
+    for _ in model.transcribe(sources[form], on_progress=tell, clip_timestamps=clips):
+        pass
+    expected = {"one": 6.0, "bytes": 12.0, "iterator": 12.0, "parts": 3.0, "clips": 3.0, "missing": 12.0}[form]
+    assert told[-1] == (pytest.approx(expected), pytest.approx(expected))
+    assert all(total is None or total >= done for done, total in told)
 
 
 def test_endless_paths_are_taken_a_few_at_a_time(model: Transcriber, files: list[Path]) -> None:

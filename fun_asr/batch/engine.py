@@ -83,7 +83,7 @@ class ShardTranscriber(Protocol):
 class ReportingTranscriber(ShardTranscriber, Protocol):
     """One that says how far it is within recordings."""
 
-    on_progress: Callable[[float], object] | None
+    on_audio: Callable[[float], object] | None
     """Called with the seconds of audio that are done since the last call."""
 
 
@@ -168,7 +168,7 @@ class _LoadedTranscriber:
     def __init__(self, transcriber: Transcriber, options: TranscriptionOptions) -> None:
         self._transcriber = transcriber
         self._options = options
-        self.on_progress: Callable[[float], object] | None = None
+        self.on_audio: Callable[[float], object] | None = None
 
     def transcribe(self, paths: Sequence[str | Excerpt], language: str | None) -> Generator[Result, None, None]:
         known = self._transcriber.languages
@@ -177,7 +177,7 @@ class _LoadedTranscriber:
             return self._refuse(paths, language)
         among = self._options.languages if language is None else ()
         options = dataclasses.replace(self._options, language=language, languages=among)
-        return self._transcriber.run(paths, options, self.on_progress)
+        return self._transcriber.run(paths, options, self.on_audio)
 
     @staticmethod
     def _refuse(paths: Sequence[str | Excerpt], language: str) -> Generator[Result, None, None]:
@@ -203,13 +203,13 @@ class InProcessEngine:
 
     Arguments:
         make: loads the model.
-        on_progress: is told of the seconds of audio that are done, also within recordings.
+        on_audio: is told of the seconds of audio that are done, also within recordings.
     """
 
-    def __init__(self, make: MakeTranscriber, on_progress: Callable[[float], object] | None = None) -> None:
+    def __init__(self, make: MakeTranscriber, on_audio: Callable[[float], object] | None = None) -> None:
         self.workers = 1
         self._make = make
-        self._on_progress = on_progress
+        self._on_audio = on_audio
 
     def run(self, next_work: NextWork) -> Generator[Event, None, None]:
         """As `Engine.run`."""
@@ -218,5 +218,5 @@ class InProcessEngine:
             if transcriber is None:
                 transcriber = self._make(0)
                 if isinstance(transcriber, ReportingTranscriber):
-                    transcriber.on_progress = self._on_progress
+                    transcriber.on_audio = self._on_audio
             yield from perform(transcriber, work)

@@ -39,7 +39,7 @@ class ProcessEngine:
         make: loads the model in each worker.
         workers: most processes.
         timeout: seconds in which a worker with a loaded model must finish a recording; None gives it all the time.
-        on_progress: is told of the seconds of audio that are done, also within recordings.
+        on_audio: is told of the seconds of audio that are done, also within recordings.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class ProcessEngine:
         workers: int,
         timeout: float | None = None,
         *,
-        on_progress: Callable[[float], object] | None = None,
+        on_audio: Callable[[float], object] | None = None,
     ) -> None:
         self._make = make
         self._timeout = timeout
-        self._on_progress = on_progress
+        self._on_audio = on_audio
         self.workers = workers
 
     def run(self, next_work: NextWork) -> Generator[Event, None, None]:
@@ -77,8 +77,8 @@ class ProcessEngine:
                     number = busy[connection]
                     event = workers[number].receive()
                     if isinstance(event, float):
-                        if self._on_progress is not None:
-                            self._on_progress(event)
+                        if self._on_audio is not None:
+                            self._on_audio(event)
                     elif event is not None:
                         yield event
                     if workers[number].dead:
@@ -211,7 +211,7 @@ def _serve(connection: Connection, make: MakeTranscriber, number: int) -> None:
         connection.send(error)
         return
     if isinstance(transcriber, ReportingTranscriber):
-        transcriber.on_progress = lambda seconds: connection.send(float(seconds))
+        transcriber.on_audio = lambda seconds: connection.send(float(seconds))
     connection.send(_READY)
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -64,7 +64,7 @@ def run_batch(
     batch: BatchOptions,
     observer: BatchObserver,
     standard_input: BinaryIO,
-    on_progress: Callable[[float], object] | None = None,
+    on_audio: Callable[[float], object] | None = None,
 ) -> Summary:
     """Transcribe many recordings into files, in a run that may be cut short at any time and taken up again.
 
@@ -77,14 +77,14 @@ def run_batch(
         batch: how the work is done.
         observer: is told how it goes.
         standard_input: read where `-` is among the inputs.
-        on_progress: called with the seconds of audio that are done since the last call, also within recordings; not by
+        on_audio: called with the seconds of audio that are done since the last call, also within recordings; not by
             Ray.
 
     Raises:
         FunASRError: when the journal cannot be opened, no worker can load the model, or Ray is not installed.
     """
     loader = TranscriberLoader(dataclasses.replace(model, threads=model.threads or _fair_threads(batch)), options)
-    engine = _engine(batch, loader, on_progress)
+    engine = _engine(batch, loader, on_audio)
     sources = find_sources(inputs, batch.search, standard_input)
     with _journal(output_dir, batch) as journal:
         # Another format alone makes no other transcript.
@@ -156,11 +156,11 @@ def _fair_threads(batch: BatchOptions) -> int:
     return max(1, available_cores() // batch.workers) if batch.workers and batch.workers > 1 else 0
 
 
-def _engine(batch: BatchOptions, loader: TranscriberLoader, on_progress: Callable[[float], object] | None) -> Engine:
+def _engine(batch: BatchOptions, loader: TranscriberLoader, on_audio: Callable[[float], object] | None) -> Engine:
     if batch.engine == "ray":
         from fun_asr.batch.ray_engine import RayEngine
 
         return RayEngine(loader, workers=batch.workers or 0, threads=loader.model.threads, address=batch.ray_address)
     if batch.workers == 0:
-        return InProcessEngine(loader, on_progress)
-    return ProcessEngine(loader, batch.workers or 1, batch.timeout, on_progress=on_progress)
+        return InProcessEngine(loader, on_audio)
+    return ProcessEngine(loader, batch.workers or 1, batch.timeout, on_audio=on_audio)

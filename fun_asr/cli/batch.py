@@ -175,7 +175,7 @@ def batch(
             options=options,
             batch=how,
             observer=observer,
-            on_progress=progressed,
+            on_audio=progressed,
             standard_input=sys.stdin.buffer,
         )
         if isinstance(observer, _Listing):

@@ -23,9 +23,9 @@ _OPTIONS = (
         "formats",
         multiple=True,
         default=("txt",),
-        show_default="txt",
         shell_complete=complete_formats,
-        help="txt, json, jsonl, srt, vtt, tsv, ctm, stm, TextGrid or all; several with commas or repeated.",
+        help="txt, json, jsonl, srt, vtt, tsv, ctm, stm, TextGrid or all; several with commas or repeated. "
+        "[default: txt]",
     ),
     click.option(
         "--json_style",

@@ -206,7 +206,7 @@ def _run(
 
         results = recognise(
             without_standard_input(inputs.recordings, names, stack),
-            on_progress=progress.add,
+            on_audio=progress.add,
             on_segments=show if verbose else None,
         )
         # Closed before an error leaves this function: its readers must not outlive it.
