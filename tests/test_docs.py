@@ -258,7 +258,7 @@ def all_options() -> list[frozenset[str]]:
 def scripts() -> list[Path]:
     """The commands in bin/ and its folders, without what they share."""
     files = [path for path in (ROOT / "bin").rglob("*") if path.is_file()]
-    return sorted(path for path in files if not {"lib", "__pycache__"} & set(path.parts))
+    return sorted(path for path in files if not {"lib", "__pycache__"} & set(path.relative_to(ROOT).parts))
 
 
 def python_scripts() -> list[Path]:

@@ -32,7 +32,7 @@ OPEN = "__init__"
 
 
 def modules(package: Path) -> list[Path]:
-    return sorted(path for path in package.rglob("*.py") if "assets" not in path.parts)
+    return sorted(path for path in package.rglob("*.py") if "assets" not in path.relative_to(package).parts)
 
 
 def part_of(dotted: str) -> str:

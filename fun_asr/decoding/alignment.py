@@ -1,5 +1,8 @@
 """CTC forced alignment: the frames of given tokens on the most likely path (Graves et al. 2006; Kürzinger et al. 2020).
 
+Written out, because torchaudio's forced_align does not always find the most likely path, and its compiled part does not
+load beside every torch.
+
 Shapes: B utterances, J CTC frames, C vocabulary, N tokens, S = 2 N + 1 states (blank, token, blank, ..., blank).
 """
 

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
+from typing import Literal
 
 __all__ = ["spoken_form", "spoken_text"]
 
-_ONES = (
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
-    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen",
-)  # fmt: skip
-_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
-_SCALES = ((10**12, "trillion"), (10**9, "billion"), (10**6, "million"), (1000, "thousand"), (100, "hundred"))
-_LARGEST = 10**15
-_ORDINALS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth",
-             "twelve": "twelfth"}  # fmt: skip
+_MOST_DIGITS = 15
+"""Of a number that is said as one; longer ones are said digit by digit."""
+_JOINTS = re.compile(r" and |, |-")
 _CURRENCIES = {"$": ("dollar", "cent"), "€": ("euro", "cent"), "£": ("pound", "penny")}
 _ABBREVIATIONS = {
     "mr": "mister", "mrs": "missus", "ms": "miss", "dr": "doctor", "prof": "professor", "vs": "versus",
@@ -71,14 +67,14 @@ def _say(found: re.Match[str]) -> str:
         return _money(part)
     if "hours" in part:
         hours, minutes = int(part["hours"]), int(part["minutes"])
-        said = "o'clock" if minutes == 0 else f"oh {_ONES[minutes]}" if minutes < 10 else _cardinal(minutes)
-        return f"{_cardinal(hours)} {said}"
+        said = "o'clock" if minutes == 0 else f"oh {_words(minutes)}" if minutes < 10 else _words(minutes)
+        return f"{_words(hours)} {said}"
     if "ordinal" in part:
-        return _ordinal(part["ordinal"])
+        return _count(part["ordinal"], "ordinal")
     if "decade" in part:
         return _plural(_number(part["decade"]))
     if "whole" in part:
-        decimals = "".join(f" {_ONES[int(digit)]}" for digit in part.get("decimals", ""))
+        decimals = "".join(f" {_words(int(digit))}" for digit in part.get("decimals", ""))
         return _number(part["whole"]) + (f" point{decimals}" if decimals else "")
     if "symbol" in part:
         return _SYMBOLS[part["symbol"]]
@@ -88,43 +84,36 @@ def _say(found: re.Match[str]) -> str:
 def _money(part: dict[str, str]) -> str:
     unit, hundredth = _CURRENCIES[part["currency"]]
     amount, cents = part["amount"].replace(",", ""), int(part.get("cents", "0"))
-    said = f"{_count(amount)} {unit if int(amount) == 1 else unit + 's'}"
+    # int refuses thousands of digits; float does not.
+    said = f"{_count(amount)} {unit if float(amount) == 1 else unit + 's'}"
     if cents:
         small = hundredth if cents == 1 else "pence" if hundredth == "penny" else hundredth + "s"
-        said += f" and {_cardinal(cents)} {small}"
+        said += f" and {_words(cents)} {small}"
     return said
 
 
 def _number(digits: str) -> str:
     """A number without context: of four digits and no comma it is a year."""
     if len(digits) == 4 and digits.isdecimal() and digits[0] in "12" and digits[1:3] != "00":
-        century, rest = divmod(int(digits), 100)
-        said = "hundred" if rest == 0 else f"oh {_ONES[rest]}" if rest < 10 else _cardinal(rest)
-        return f"{_cardinal(century)} {said}"
-    return _count(digits.replace(",", ""))
+        return _words(int(digits), "year")
+    return _count(digits)
 
 
-def _count(digits: str) -> str:
-    if (digits[0] == "0" and len(digits) > 1) or int(digits) >= _LARGEST:
-        return " ".join(_ONES[int(digit)] for digit in digits)
-    return _cardinal(int(digits))
+def _count(digits: str, form: Literal["cardinal", "ordinal"] = "cardinal") -> str:
+    digits = digits.replace(",", "")
+    apart = (digits[0] == "0" and len(digits) > 1) or len(digits) > _MOST_DIGITS
+    *before, last = list(digits) if apart else [digits]
+    return " ".join([*(_words(int(digit)) for digit in before), _words(int(last), form)])
 
 
-def _cardinal(number: int) -> str:
-    if number < 20:
-        return _ONES[number]
-    if number < 100:
-        tens, ones = divmod(number, 10)
-        return _TENS[tens - 2] + (f" {_ONES[ones]}" if ones else "")
-    scale, name = next(entry for entry in _SCALES if entry[0] <= number)
-    count, rest = divmod(number, scale)
-    return f"{_cardinal(count)} {name}" + (f" {_cardinal(rest)}" if rest else "")
+# Texts say the same numbers again and again, and num2words takes its time for each.
+@lru_cache(maxsize=1024)
+def _words(number: int, form: Literal["cardinal", "ordinal", "year"] = "cardinal") -> str:
+    """As num2words has it, but as it is said in America, without "and", and without hyphens and commas."""
+    # Imported here: it brings the numbers of every language, which only a text with a number should wait for.
+    from num2words import num2words
 
-
-def _ordinal(digits: str) -> str:
-    *before, last = _count(digits.replace(",", "")).split()
-    regular = last[:-1] + "ieth" if last.endswith("y") else last + "th"
-    return " ".join([*before, _ORDINALS.get(last, regular)])
+    return _JOINTS.sub(" ", num2words(number, to=form))
 
 
 def _plural(words: str) -> str:

@@ -29,6 +29,7 @@ class Page(HTMLParser):
         self.open: list[str] = []
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: dict[str, str] = {}
+        self.shown: set[str] = set()
         self.feed(text)
         self.close()
         assert not self.open
@@ -45,6 +46,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
+        self.shown.add(data)
         if self.open and self.open[-1] == "script":
             self.texts[self.elements[-1][1].get("type") or "javascript"] = data
 
@@ -113,6 +115,27 @@ def test_the_table_has_every_utterance(page: Page, summary: Summary) -> None:
         assert reference == utterance.reference.text
         assert hypothesis == (utterance.hypothesis.text if utterance.hypothesis else "")
         assert row["audio"] == "a%20%231.wav"
+
+
+def test_what_was_said_stays_text(tmp_path: Path) -> None:
+    script, image = "<script>alert(1)</script>", "<img/src=x/onerror='alert(1)'>"
+    speaker = f"{script} {{{{ 7 * 7 }}}}"
+    references = {
+        str(n): Utterance(
+            id=str(n),
+            text=f"a {script} b {image}",
+            speaker=speaker if n else "other",
+            corpus=image if n > 1 else "other",
+        )
+        for n in range(3)
+    }
+    hypotheses = {str(n): Utterance(id=str(n), text=f"a {image} b") for n in range(3)}
+    summary = summarize(score(references, hypotheses), bootstrap=Bootstrap(replicates=10))
+    page = Page(render_page(summary, tmp_path, title=script))
+    assert [tag for tag, _ in page.elements if tag in ("script", "img")] == ["script", "script"]
+    assert {script, f"{image}: 3", f"{script} → {image}: 3"} <= page.shown
+    assert all(any(text.startswith(f"{name}: ") and "%" in text for text in page.shown) for name in (speaker, image))
+    assert json.loads(page.texts["application/json"])["rows"][0]["pieces"][1] == [script, image]
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,15 @@
-"""Charts as inline SVG; colours are the page's classes, so that they follow its light and dark themes."""
+"""Charts as elements of SVG; colours are the page's classes, so that they follow its light and dark themes."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import ClassVar
 
 from fun_asr.scoring.bootstrap import Interval
 
-__all__ = ["Bar", "Point", "Rate", "bars", "histogram", "rates", "rates_against", "shares"]
+__all__ = ["Bar", "Chart", "Point", "Rate", "bars", "histogram", "rates", "rates_against", "shares"]
 
 _WIDTH = 560
 
@@ -48,28 +48,51 @@ class Point:
     interval: Interval | None = None
 
 
-def _svg(height: float, parts: Iterable[str], label: str) -> str:
-    body = "".join(parts)
-    return f'<svg viewBox="0 0 {_WIDTH} {height:g}" role="img" aria-label="{escape(label)}">{body}</svg>'
+@dataclass(frozen=True)
+class Element:
+    """An element of SVG; the page's templates write it."""
+
+    tag: str
+    attributes: Mapping[str, str]
+    title: str = ""
+    text: str = ""
+    children: Sequence[Element] = ()
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> str:
-    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{style}"/>'
+@dataclass(frozen=True)
+class Chart:
+    """A whole drawing."""
+
+    height: float
+    elements: Sequence[Element]
+    label: str
+    """What it shows, for who cannot see it."""
+    width: ClassVar = _WIDTH
 
 
-def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{style}">{escape(text)}</text>'
+def _line(x1: float, y1: float, x2: float, y2: float, style: str) -> Element:
+    return Element("line", _places(x1=x1, y1=y1, x2=x2, y2=y2) | {"class": style})
 
 
-def _rect(x: float, y: float, width: float, height: float, style: str, title: str, radius: float = 3) -> str:
-    return (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="{radius:g}" class="{style}">'
-        f"<title>{escape(title)}</title></rect>"
-    )
+def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> Element:
+    return Element("text", _places(x=x, y=y) | {"text-anchor": anchor, "class": style}, text=text)
 
 
-def _circle(x: float, y: float, radius: float, style: str, title: str) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" class="{style}"><title>{escape(title)}</title></circle>'
+def _rect(x: float, y: float, width: float, height: float, style: str, title: str, radius: float = 3) -> Element:
+    place = _places(x=x, y=y, width=width, height=height)
+    return Element("rect", place | {"rx": f"{radius:g}", "class": style}, title)
+
+
+def _circle(x: float, y: float, radius: float, style: str, title: str = "") -> Element:
+    return Element("circle", _places(cx=x, cy=y) | {"r": f"{radius:g}", "class": style}, title)
+
+
+def _curve(places: Iterable[tuple[float, float]], style: str) -> Element:
+    return Element("polyline", {"points": " ".join(f"{x:.1f},{y:.1f}" for x, y in places), "class": style})
+
+
+def _places(**values: float) -> dict[str, str]:
+    return {name: f"{value:.1f}" for name, value in values.items()}
 
 
 def _ticks(highest: float, most: int = 5) -> list[float]:
@@ -88,7 +111,7 @@ def _shortened(text: str, letters: int) -> str:
     return text if len(text) <= letters else text[: letters - 1] + "…"
 
 
-def rates(rows: Sequence[Rate], overall: float | None, label: str) -> str:
+def rates(rows: Sequence[Rate], overall: float | None, label: str) -> Chart:
     """A dot and an interval for each row, and a dashed line at the overall rate."""
     left, right, row_height, top = 150.0, 430.0, 27.0, 8.0
     highest = max(row.rate for row in rows)
@@ -107,23 +130,22 @@ def rates(rows: Sequence[Rate], overall: float | None, label: str) -> str:
     for number, row in enumerate(rows):
         y = top + row_height * (number + 0.5)
         spread = f", {_percent(row.interval.low)} to {_percent(row.interval.high)}" if row.interval else ""
-        title = f"{row.name}: {100 * row.rate:.2f} %{spread}, {row.note}"
-        parts.append(
-            f"<g><title>{escape(title)}</title>"
-            + _text(left - 12, y + 4, _shortened(row.name, 18), "name", "end")
-            + _text(_WIDTH, y + 4, row.note, "tick", "end")
-        )
+        marks = [
+            _text(left - 12, y + 4, _shortened(row.name, 18), "name", "end"),
+            _text(_WIDTH, y + 4, row.note, "tick", "end"),
+        ]
         if row.interval:
-            parts.append(_line(place(row.interval.low), y, place(row.interval.high), y, f"whisker {row.style}"))
-        parts.append(
-            f'<circle cx="{place(row.rate):.1f}" cy="{y:.1f}" r="5" class="dot {row.style}"/>'
-            + _text(right + 8, y + 4, f"{100 * row.rate:.1f}", "value")
-            + "</g>"
-        )
-    return _svg(bottom + 24, parts, label)
+            marks.append(_line(place(row.interval.low), y, place(row.interval.high), y, f"whisker {row.style}"))
+        marks += [
+            _circle(place(row.rate), y, 5, f"dot {row.style}"),
+            _text(right + 8, y + 4, f"{100 * row.rate:.1f}", "value"),
+        ]
+        title = f"{row.name}: {100 * row.rate:.2f} %{spread}, {row.note}"
+        parts.append(Element("g", {}, title, children=marks))
+    return Chart(bottom + 24, parts, label)
 
 
-def shares(parts: Sequence[Bar], label: str) -> str:
+def shares(parts: Sequence[Bar], label: str) -> Chart:
     """One bar, divided."""
     total = sum(part.value for part in parts) or 1
     height, x, drawn = 30.0, 0.0, []
@@ -132,10 +154,10 @@ def shares(parts: Sequence[Bar], label: str) -> str:
         if part.value:
             drawn.append(_rect(x, 0, max(width - 2, 1.5), height, part.style, f"{part.label}: {part.text}", 4))
         x += width
-    return _svg(height, drawn, label)
+    return Chart(height, drawn, label)
 
 
-def bars(rows: Sequence[Bar], label: str) -> str:
+def bars(rows: Sequence[Bar], label: str) -> Chart:
     """Horizontal bars that start beside their labels.
 
     Arguments:
@@ -148,17 +170,17 @@ def bars(rows: Sequence[Bar], label: str) -> str:
     for number, row in enumerate(rows):
         y = row_height * number
         width = (_WIDTH - names - 70) * row.value / highest
-        drawn += [
-            f"<g><title>{escape(f'{row.label}: {row.text}')}</title>",
+        title = f"{row.label}: {row.text}"
+        marks = [
             _text(names - 14, y + 23, _shortened(row.label, 23), "name", "end"),
-            _rect(names, y + 6, max(width, 2), row_height - 12, row.style, f"{row.label}: {row.text}"),
+            _rect(names, y + 6, max(width, 2), row_height - 12, row.style, title),
             _text(names + width + 10, y + 23, row.text, "value"),
-            "</g>",
         ]
-    return _svg(row_height * len(rows), drawn, label)
+        drawn.append(Element("g", {}, title, children=marks))
+    return Chart(row_height * len(rows), drawn, label)
 
 
-def histogram(columns: Sequence[Bar], label: str) -> str:
+def histogram(columns: Sequence[Bar], label: str) -> Chart:
     """Columns with their values on top."""
     top, height, gap = 22.0, 150.0, 8.0
     highest = max(column.value for column in columns) or 1
@@ -172,7 +194,7 @@ def histogram(columns: Sequence[Bar], label: str) -> str:
             drawn.append(_rect(x + gap / 2, top + height - tall, width - gap, tall, column.style, title))
         drawn.append(_text(x + width / 2, top + height - tall - 6, column.text, "value", "middle"))
         drawn.append(_text(x + width / 2, top + height + 17, column.label, "tick", "middle"))
-    return _svg(top + height + 24, drawn, label)
+    return Chart(top + height + 24, drawn, label)
 
 
 def rates_against(
@@ -183,7 +205,7 @@ def rates_against(
     x_label: str,
     logarithmic: bool = False,
     expected: Callable[[float], float] | None = None,
-) -> str:
+) -> Chart:
     """Error rates over a quantity: faint points for utterances, marks with intervals for bins of them.
 
     Arguments:
@@ -221,20 +243,18 @@ def rates_against(
     if expected:
         edges = [low + (high - low) * step / 60 for step in range(61)]
         shown = [edge for edge in edges if expected(edge) <= y_ticks[-1]]
-        path = " ".join(f"{across(edge):.1f},{up(expected(edge)):.1f}" for edge in shown)
-        drawn.append(f'<polyline points="{path}" class="expected"/>')
+        drawn.append(_curve(((across(edge), up(expected(edge))) for edge in shown), "expected"))
     drawn += [
         _circle(across(p.x), up(p.rate), 2.5, "faint" if p.rate <= y_ticks[-1] else "faint over", p.title)
         for p in points
     ]
-    path = " ".join(f"{across(p.x):.1f},{up(p.rate):.1f}" for p in bins)
-    drawn.append(f'<polyline points="{path}" class="trend"/>')
+    drawn.append(_curve(((across(p.x), up(p.rate)) for p in bins), "trend"))
     for point in bins:
         x = across(point.x)
         if point.interval:
             drawn.append(_line(x, up(point.interval.low), x, up(point.interval.high), "whisker"))
         drawn.append(_circle(x, up(point.rate), 5, "dot", point.title))
-    return _svg(bottom + 40, drawn, label)
+    return Chart(bottom + 40, drawn, label)
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
