@@ -31,9 +31,9 @@ from fun_asr.memory import return_free_memory, set_up_memory
 from fun_asr.models.protocol import RecognisedSegment, SegmentRecogniser
 from fun_asr.models.registry import load_recogniser
 from fun_asr.options import Decoding, ModelOptions, Task, TranscriptionOptions
-from fun_asr.pool import SegmentPool
 from fun_asr.probing import Audio, DetectedLanguage, align_text, detect_language, samples_of
 from fun_asr.progress import OnProgress, Progress
+from fun_asr.recognition import Recognition, recognition
 from fun_asr.recording import RecordingState
 from fun_asr.streaming.live import DEFAULT_STREAM, StreamOptions
 from fun_asr.streaming.stream import Stream
@@ -43,11 +43,6 @@ from fun_asr.transcript import ModelInfo, Result, Segment, Transcript, Transcrip
 from fun_asr.weights.directory import VAD_FILE
 
 __all__ = ["Transcriber", "load", "load_model"]
-
-BATCH_SEGMENT_SECONDS = 30.0  # by which batches are sized, whatever the longest segment of the model
-POOL_SECONDS = 600.0  # of audio that waits for a batch: 38 MB
-POOL_BATCHES = 16
-PADDED_SECONDS_ON_CPU = 240.0  # of a batch: more makes the caches miss, not the products faster
 
 AudioDone = Callable[[float], object]
 NewSegments = Callable[[str | None, Sequence[Segment]], object]
@@ -169,7 +164,6 @@ class Transcriber:
         self.recogniser = recogniser
         """What recognises segments, for those who measure its parts."""
         self._detector = detector
-        self._on_cpu = recogniser.info.device.startswith("cpu")
 
     def with_recogniser(self, recogniser: SegmentRecogniser) -> Transcriber:
         """The same, with the model behind something else, such as a queue that several share."""
@@ -383,7 +377,9 @@ class Transcriber:
             yield from cut_stream(0, blocks, self.recogniser.segment_seconds, self._detector)
             yield EndOfRecording(0, None)
 
-        result = next(self._results(events(), {0: RecordingState(None, options.language)}, options, None))
+        recordings = {0: RecordingState(None, options.language)}
+        with recognition(self.recogniser, options) as pool:
+            result = next(self._results(events(), pool, recordings, options, None))
         assert isinstance(result, Transcript)
         return result
 
@@ -479,27 +475,20 @@ class Transcriber:
         segments = read_segments(
             opened(), self.recogniser.segment_seconds, default_workers(), self._detector, options.audio
         )
-        with closing(segments) as events:
-            results = self._results(events, recordings, options, on_audio, on_segments)
+        with closing(segments) as events, recognition(self.recogniser, options) as pool:
+            results = self._results(events, pool, recordings, options, on_audio, on_segments)
             yield from joined(results, options.clip_timestamps)
 
     def _results(
         self,
         events: Iterator[AudioSegment | EndOfRecording],
+        pool: Recognition,
         recordings: dict[int, RecordingState],
         options: TranscriptionOptions,
         on_audio: AudioDone | None,
         on_segments: NewSegments | None = None,
     ) -> Iterator[Result]:
-        """Fill the pool, take a batch of like lengths from it, recognise it; `recordings` loses what is yielded."""
-        on_cpu = self._on_cpu
-        pool = SegmentPool(
-            # Deep enough that a batch finds segments of its length; an accelerator is fed by its batch size alone.
-            max_seconds=POOL_SECONDS if on_cpu else max(POOL_SECONDS, options.batch_size * BATCH_SEGMENT_SECONDS),
-            max_segments=POOL_BATCHES * options.batch_size,
-            batch_size=options.batch_size,
-            padded_seconds=PADDED_SECONDS_ON_CPU if on_cpu else options.batch_size * BATCH_SEGMENT_SECONDS,
-        )
+        """Fill the pool, have some of it recognised; `recordings` loses what is yielded."""
         detects = options.decoding == "generate" and self.recogniser.detects_languages
         first = 0  # recording not yielded yet
 
@@ -535,20 +524,13 @@ class Transcriber:
                     yield from ready()
             if pool:
                 undetected = self._undetected(recordings) if detects else frozenset()
-                batch = pool.take(undetected)
-                owners = [recordings[segment.recording] for segment in batch]
-                found = self.recogniser.recognise(
-                    batch,
-                    [owner.language for owner in owners],
-                    options,
-                    [owner.language_evidence for owner in owners],
-                )
-                for owner, segment, recognised in zip(owners, batch, found, strict=True):
+                batch = pool.recognised(recordings, undetected)
+                for segment, recognised in batch:
+                    owner = recordings[segment.recording]
                     owner.pending -= 1
                     owner.add(segment, recognised)
-                return_free_memory()
-                announce(recordings[index] for index in sorted({segment.recording for segment in batch}))
-                report(sum(segment.span.seconds for segment in batch))
+                announce(recordings[index] for index in sorted({segment.recording for segment, _ in batch}))
+                report(sum(segment.span.seconds for segment, _ in batch))
             yield from ready()
 
     @staticmethod
@@ -560,7 +542,7 @@ class Transcriber:
         )
 
     @staticmethod
-    def _receive(event: AudioSegment | EndOfRecording, recording: RecordingState, pool: SegmentPool) -> float:
+    def _receive(event: AudioSegment | EndOfRecording, recording: RecordingState, pool: Recognition) -> float:
         """Take what was read; returns the seconds of it that are done with."""
         if isinstance(event, EndOfRecording):
             recording.ended, recording.error, recording.report = True, event.error, event.report

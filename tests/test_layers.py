@@ -20,7 +20,7 @@ LAYERS = (
     ("clips", "pool", "inputs", "scoring", "hub"),
     ("writers",),
     ("recording", "probing", "progress"),
-    ("streaming",),
+    ("recognition", "streaming"),
     ("transcriber",),
     ("convert", "batch", "server"),
     ("training",),

@@ -120,14 +120,17 @@ class TranscriberLoader:
     def fingerprint(self) -> dict[str, object]:
         """All that decides on transcripts, for JSON; models by their content.
 
-        Threads are left out, though with another number the last digits of a score may differ.
+        Threads and the size of batches are left out, though with others the last digits of a score may differ: a run
+        that found no memory goes on with smaller ones.
         """
+        options = dataclasses.asdict(self.options)
+        del options["batch_size"]
         folders = {"model": self.model.directory or BUNDLED_MODEL, "punctuation": BUNDLED_PUNCTUATION}
         return {
             "assets": {name: _hashes(folder) for name, folder in folders.items()},
             "device": self.model.device,
             "compute_type": self.model.compute_type,
-            "options": dataclasses.asdict(self.options),
+            "options": options,
             "version": __version__,
         }
 

@@ -58,7 +58,9 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True, shell_complete=complete_files)
 @click.option("-o", "--output_dir", type=click.Path(path_type=Path), required=True, help="Write the transcripts below.")
 @output_options
-@click.option("-r", "--recursive/--no_recursive", default=True, show_default=True, help="Search folders below folders.")
+@click.option(
+    "-r", "--recursive/--no_recursive", default=True, show_default="recursive", help="Search folders below folders."
+)
 @click.option("--include", multiple=True, metavar="GLOB", help="Take from folders only what matches; repeatable.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out files and folders that match; repeatable.")
 @click.option("--resume", "mode", flag_value="resume", default=True, help="Do what is missing or changed. [default]")
@@ -88,7 +90,13 @@ def _shard(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     help="Keep a file up to date while the batch runs: JSON, or Prometheus's text in a file.prom.",
 )
 @click.option("--report", type=click.Path(path_type=Path, dir_okay=False), help="Write counts and failures as JSON.")
-@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where the work is done: on this machine, or by Ray (extra `ray`), on a cluster too.",
+)
 @click.option("--ray_address", help="Cluster to join, as Ray takes it. [default: RAY_ADDRESS, or this machine]")
 @recognition_options
 @log_options

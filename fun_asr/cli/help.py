@@ -19,7 +19,9 @@ _GROUPS = {
     "Recordings": (
         "clip_timestamps", "channels", "track", "strict", "raw", "recursive", "include", "exclude", "check_files",
     ),
-    "Output": ("output_dir", "formats", "json_style", "verbose"),
+    "Live": ("microphone", "silence", "interval"),
+    "Server": ("host", "port", "api_key", "max_upload", "max_requests", "max_streams", "request_timeout"),
+    "Output": ("output_dir", "formats", "json_style", "verbose", "output_format", "output"),
     "Subtitles": (
         "max_line_width", "max_line_count", "max_words_per_line", "highlight_words", "max_cue_seconds",
         "min_cue_seconds", "max_reading_speed", "max_pause_seconds",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import queue
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from fun_asr.cli.common import check_device, load_transcriber, recognition_options
+from fun_asr.cli.help import GroupedCommand
 from fun_asr.cli.log import log_options
 from fun_asr.cli.streams import STANDARD_INPUT_NAME, is_closed
 from fun_asr.errors import AudioDecodeError, FunASRError
@@ -40,7 +42,15 @@ MOST_BLOCKS = 100  # of it that wait
 FORMATS = ("txt", "srt", "json")
 
 
-@click.command(short_help="Write what is said, while it is said.")
+@click.command(
+    cls=GroupedCommand,
+    short_help="Write what is said, while it is said.",
+    examples=(
+        ("fun-asr listen", "what the microphone hears"),
+        ("fun-asr listen -l en -f srt -o talk.srt", "English, with subtitles at the end"),
+        ("ffmpeg -i URL -f wav - | fun-asr listen -", "of a stream on the network, as it comes"),
+    ),
+)
 @click.argument("source", metavar="[-]", required=False)
 @recognition_options
 @click.option("-f", "--output_format", type=click.Choice(FORMATS), help="Of the whole, once it is over. [default: txt]")
@@ -77,10 +87,13 @@ def listen(
 
     Exit status: 0 the sound has ended or Ctrl-C, 1 there is no sound, 2 wrong usage.
     """
+    from fun_asr.audio.options import AudioOptions
     from fun_asr.streaming.live import StreamOptions
 
     if source not in (None, "-"):
         raise click.UsageError("give - for standard input, or nothing for the microphone; transcribe reads files")
+    if options.clip_timestamps or dataclasses.replace(options.audio, raw=None) != AudioOptions():
+        raise click.UsageError("--clip_timestamps, --channels, --track and --strict are of recordings: transcribe")
     if source is None and options.audio.raw is not None:
         raise click.UsageError("--raw is of standard input: -")
     check_device(model.device)
@@ -99,6 +112,12 @@ def listen(
         _finish(stream, show)
     if output is not None or (output_format is not None and not terminal):
         _write(stream.transcript, output_format or "txt", output)
+
+
+for parameter in listen.params:
+    # Of recordings, and refused.
+    if isinstance(parameter, click.Option) and parameter.name in ("clip_timestamps", "channels", "track", "strict"):
+        parameter.hidden = True
 
 
 def _finish(stream: Stream, show: Callable[[StreamEvent], None]) -> None:

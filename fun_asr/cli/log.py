@@ -78,7 +78,7 @@ def log_options(command: Command) -> Callable[..., object]:
         type=click.Choice(list(_LEVELS)),
         default="info",
         show_default=True,
-        help="Least of what is said there and in --log_file.",
+        help="Least of what is said on standard error and in --log_file.",
     )
     @click.option(
         "--log_file",

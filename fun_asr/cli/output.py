@@ -31,7 +31,7 @@ _OPTIONS = (
         "--json_style",
         type=click.Choice(["fun-asr", "whisper"]),
         default="fun-asr",
-        show_default=True,
+        show_default="fun_asr",
         help="Whose keys -f json has.",
     ),
 )

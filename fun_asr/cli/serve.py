@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from fun_asr.cli.common import check_device, load_transcriber, recognition_options
+from fun_asr.cli.help import GroupedCommand
 from fun_asr.cli.log import log_options
 from fun_asr.cli.say import say
 from fun_asr.errors import FunASRError
@@ -18,7 +19,18 @@ if TYPE_CHECKING:
 KEY_VARIABLE = "FUN_ASR_API_KEY"
 
 
-@click.command(short_help="Serve recognition over HTTP and WebSocket.")
+@click.command(
+    cls=GroupedCommand,
+    short_help="Serve recognition over HTTP and WebSocket.",
+    examples=(
+        ("fun-asr serve", "for programs on this machine, with a page at http://127.0.0.1:8000"),
+        ("fun-asr serve --host 0.0.0.0 --max_upload 200", "for other machines: set FUN_ASR_API_KEY before"),
+        (
+            'fun-asr serve -l de --hotwords "Quillan, Ada Lovelace"',
+            "German, with names it should know, where none says more",
+        ),
+    ),
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 is every one.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
 @click.option(

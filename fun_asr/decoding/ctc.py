@@ -55,15 +55,16 @@ class _Knowledge:
         """The prefix with one more token."""
         child = prefix.children.get(token)
         if child is None:
-            context, known, place = prefix.context, prefix.known, prefix.place
+            context, known, kept, place = prefix.context, prefix.known, prefix.kept, prefix.place
             if self._model is not None:
                 known += self._language(context, token) + self._options.piece_bonus
                 context = (*context, token)[-(self._model.order - 1) :]
             if self._hotwords is not None:
                 gained, place = self._hotwords.move(place, token)
-                known += gained
-            child = prefix.children[token] = _Prefix(prefix, token, context, known, place)
-            child.rank = known if self._hotwords is None else known + self._hotwords.pending(place)
+                kept = min(kept + gained, self._hotwords.limit)
+            child = prefix.children[token] = _Prefix(prefix, token, context, known, kept, place)
+            if self._hotwords is not None:
+                child.rank = known + min(kept + self._hotwords.pending(place), self._hotwords.limit)
         return child
 
     def final(self, prefix: _Prefix) -> float:
@@ -71,7 +72,9 @@ class _Knowledge:
         known = prefix.known
         if self._model is not None:
             known += self._language(prefix.context, BOUNDARY)
-        return known if self._hotwords is None else known + self._hotwords.complete(prefix.place)
+        if self._hotwords is not None:
+            known += min(prefix.kept + self._hotwords.complete(prefix.place), self._hotwords.limit)
+        return known
 
     def _language(self, context: tuple[int, ...], token: int) -> float:
         assert self._model is not None
@@ -79,14 +82,26 @@ class _Knowledge:
 
 
 class _Prefix:
-    """A node of the tree of prefixes: what was written up to here, and what language model and hotwords make of it."""
+    """A node of the tree of prefixes: what was written up to here, and what language model and hotwords make of it.
 
-    __slots__ = ("children", "context", "known", "parent", "place", "rank", "token")
+    Arguments:
+        known: what the language model makes of it.
+        kept: the bonus of complete hotwords.
+    """
+
+    __slots__ = ("children", "context", "kept", "known", "parent", "place", "rank", "token")
 
     def __init__(
-        self, parent: _Prefix | None, token: int, context: tuple[int, ...], known: float, place: Place
+        self,
+        parent: _Prefix | None,
+        token: int,
+        context: tuple[int, ...] = (BOUNDARY,),
+        known: float = 0.0,
+        kept: float = 0.0,
+        place: Place = START,
     ) -> None:
-        self.parent, self.token, self.context, self.known, self.place = parent, token, context, known, place
+        self.parent, self.token, self.context, self.place = parent, token, context, place
+        self.known, self.kept = known, kept
         self.rank = known
         self.children: dict[int, _Prefix] = {}
 
@@ -120,7 +135,7 @@ def prefix_search(
         hotwords: phrases of the same tokens that the search prefers.
     """
     knowledge = _Knowledge(model, hotwords, options)
-    beam: _Beam = {_Prefix(None, blank, (BOUNDARY,), 0.0, START): (0.0, -math.inf)}
+    beam: _Beam = {_Prefix(None, blank): (0.0, -math.inf)}
     floor = math.log(options.least_probability)
     for row, candidates in zip(log_probs.tolist(), _candidates(log_probs, blank, floor), strict=True):
         extended: _Beam = {}

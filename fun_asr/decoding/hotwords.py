@@ -25,7 +25,7 @@ from fun_asr.text.hotwords import Hotword
 from fun_asr.text.spoken import spoken_text
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 
-__all__ = ["START", "HotwordTree", "Hotwords", "Place", "RowBias"]
+__all__ = ["CTC_TOKEN_BONUS", "HEARD", "START", "STRONGEST", "HotwordTree", "Hotwords", "Place", "RowBias"]
 
 # On development clips 53 of 85 rare words were written without hotwords, 65 with a bonus of 2, 72 with 3.5; 5 wrote a
 # name where "she" was said.
@@ -295,8 +295,10 @@ class Hotwords:
         Arguments:
             log_probs: CTC's of the segment `[J, C]`.
         """
-        phrases = [(self._pieces[place], self._ctc_bonuses[place]) for place in self._heard_places(log_probs)]
-        return HotwordTree(phrases, continues=self._ctc_continues) if phrases else None
+        heard = self._heard_places(log_probs)
+        phrases = [(self._pieces[place], self._ctc_bonuses[place]) for place in heard]
+        limit = sum(times * len(self._pieces[place]) * self._ctc_bonuses[place] for place, times in heard.items())
+        return HotwordTree(phrases, continues=self._ctc_continues, limit=limit) if phrases else None
 
     def _heard_places(self, log_probs: npt.NDArray[np.float32]) -> dict[int, int]:
         """Of the phrases that CTC may have heard, how often."""

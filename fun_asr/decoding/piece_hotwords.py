@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from fun_asr.decoding.hotwords import CTC_TOKEN_BONUS, HEARD, HotwordTree
-from fun_asr.decoding.spotting import phrase_scores
+from fun_asr.decoding.hotwords import CTC_TOKEN_BONUS, HEARD, STRONGEST, HotwordTree
+from fun_asr.decoding.spotting import times_heard
 from fun_asr.errors import ConfigError
 from fun_asr.text.hotwords import Hotword
 from fun_asr.text.pieces import Pieces
@@ -31,14 +31,15 @@ class PieceHotwords:
     def __init__(self, hotwords: Iterable[Hotword], pieces: Pieces, blank: int) -> None:
         self._blank = blank
         self._continues = frozenset(range(len(pieces))) - pieces.word_starts
-        self._ways: list[tuple[list[int], float]] = []
+        self._ways: list[list[list[int]]] = []
+        self._totals: list[float] = []
         for phrase, weight in hotwords:
             ways = [tokens for written in sorted(_spellings(phrase)) if (tokens := pieces.encode(written))]
             if not ways:
                 raise ConfigError(f"hotword {phrase!r} cannot be written with the model's pieces")
             # In total the bonus is the same for all ways: an unusual spelling has more tokens.
-            total = CTC_TOKEN_BONUS * weight * min(map(len, ways))
-            self._ways += [(tokens, total / len(tokens)) for tokens in ways]
+            self._ways.append(ways)
+            self._totals.append(CTC_TOKEN_BONUS * min(weight, STRONGEST) * min(map(len, ways)))
 
     def tree(self, log_probs: npt.NDArray[np.float32]) -> HotwordTree | None:
         """The phrases that may have been said in a segment; None where there is none.
@@ -46,9 +47,16 @@ class PieceHotwords:
         Arguments:
             log_probs: CTC's of the segment `[J, C]`.
         """
-        scores = phrase_scores(log_probs, [tokens for tokens, _ in self._ways], self._blank)
-        heard = [way for way, score in zip(self._ways, scores.tolist(), strict=True) if score >= HEARD]
-        return HotwordTree(heard, continues=self._continues) if heard else None
+        every = [tokens for ways in self._ways for tokens in ways]
+        times = iter(times_heard(log_probs, every, self._blank, HEARD).tolist())
+        phrases: list[tuple[list[int], float]] = []
+        limit = 0.0
+        for ways, total in zip(self._ways, self._totals, strict=True):
+            heard = [next(times) for _ in ways]
+            # The same telling fits several ways to write it.
+            limit += max(heard) * total
+            phrases += [(tokens, total / len(tokens)) for tokens, count in zip(ways, heard, strict=True) if count]
+        return HotwordTree(phrases, continues=self._continues, limit=limit) if phrases else None
 
 
 def _spellings(phrase: str) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +11,14 @@ from fun_asr.audio.prefetch import AudioSegment
 from fun_asr.options import Task, TranscriptionOptions
 from fun_asr.transcript import ModelInfo, Word
 
-__all__ = ["LanguageDetector", "RecognisedSegment", "SegmentRecogniser", "TextAligner"]
+__all__ = [
+    "LanguageDetector",
+    "QueueingRecogniser",
+    "RecognisedSegment",
+    "SegmentQueue",
+    "SegmentRecogniser",
+    "TextAligner",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +99,37 @@ class SegmentRecogniser(Protocol):
 
         Returns:
             what was recognised of each segment, in their order.
+        """
+
+
+class SegmentQueue(Protocol):
+    """The place that one user of a recogniser has among others."""
+
+    def submit(
+        self,
+        segments: Sequence[AudioSegment],
+        languages: Sequence[str | None],
+        priors: Sequence[Mapping[str, float] | None],
+    ) -> None:
+        """Put segments behind those that wait.
+
+        Arguments:
+            segments, languages, priors: as for `SegmentRecogniser.recognise`.
+        """
+
+    def take(self) -> list[tuple[AudioSegment, RecognisedSegment]]:
+        """What has been recognised since the last time, in any order; waits until that is at least one segment."""
+
+
+@runtime_checkable
+class QueueingRecogniser(Protocol):
+    """A recogniser that makes its batches itself, of the segments of all who use it."""
+
+    def queue(self, options: TranscriptionOptions) -> AbstractContextManager[SegmentQueue]:
+        """A place for segments, given up at the end of the block.
+
+        Arguments:
+            options: how they are recognised.
         """
 
 

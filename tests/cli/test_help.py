@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from fun_asr.cli import main
 from fun_asr.cli.help import GroupedCommand
 
-GROUPED = ["batch", "evaluate", "transcribe"]
+GROUPED = ["batch", "evaluate", "listen", "serve", "transcribe"]
 BASH = "from fun_asr.cli import main; main(prog_name='fun-asr')"
 
 
@@ -30,10 +30,12 @@ def test_every_option_is_shown_once_under_a_heading_that_says_something(name: st
     shown = CliRunner().invoke(main, [name, "--help"]).stdout
     assert "\nOptions:\n" not in shown
     for parameter in command.get_params(context):
-        if isinstance(parameter, click.Option):
+        if isinstance(parameter, click.Option) and not parameter.hidden:
             assert len(re.findall(rf"^  (?:-\w, )?{parameter.opts[-1]}\b", shown, re.MULTILINE)) == 1, parameter.opts
     headings = re.findall(r"^(\w[\w ]*):$", shown, re.MULTILINE)
     assert headings[0] == "Model" and headings[-1] == "Examples"
+    defaults = re.findall(r"\[default:\s+([^\];]+)", shown)
+    assert "r" not in defaults and "fun-asr" not in defaults  # parts of an option's names are no value
 
 
 @pytest.mark.parametrize("name", GROUPED)

@@ -91,6 +91,8 @@ def test_the_whole_is_written_in_other_formats(tmp_path: Path) -> None:
         (["-"], b"no sound at all" * 50, 1, "standard input: is no audio"),
         (["talk.wav"], b"", 2, "transcribe reads files"),
         (["--raw", "s16le,16000"], b"", 2, "standard input"),
+        (["-", "--clip_timestamps", "0,30"], b"", 2, "are of recordings"),
+        (["-", "--channels", "left"], b"", 2, "are of recordings"),
         (["-", "-o", "/dev/null/x.txt"], wav("one"), 1, "/dev/null/x.txt"),
     ],
 )

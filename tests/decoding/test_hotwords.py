@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from fun_asr.decoding import ctc
 from fun_asr.decoding.hotwords import START, Hotwords, HotwordTree, RowBias
+from fun_asr.decoding.piece_hotwords import PieceHotwords
 from fun_asr.text.hotwords import Hotword
+from fun_asr.text.pieces import Pieces
 from fun_asr.text.tokenizer import CTCTokenizer, Tokenizer
 
 BUNDLED = Path(__file__).parents[2] / "fun_asr" / "assets" / "model"
@@ -232,3 +234,38 @@ def test_a_weight_beyond_the_strongest_adds_no_more(tokenizer: Tokenizer, pieces
         tree = Hotwords([Hotword("Nathan", weight)], tokenizer, pieces).decoder_tree(log_probs)
         found.append(bonus(tree, tokenizer.encode("Nathan")))
     assert found[0] < found[1] == found[2]
+
+
+def drawled(word: int, blank: int, vocabulary: int) -> torch.Tensor:
+    """Log-probabilities of a word of one piece that goes on for some frames, in each of which it may also pause."""
+    log_probs = torch.full((8, vocabulary), -12.0)
+    log_probs[:, word], log_probs[:, blank] = -0.1, -3.0
+    log_probs[[0, -1], word], log_probs[[0, -1], blank] = -12.0, -0.1
+    return log_probs
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0, 10.0])
+def test_ctc_search_writes_a_drawled_word_once(tokenizer: Tokenizer, pieces: CTCTokenizer, weight: float) -> None:
+    (word,) = pieces.encode("she")
+    log_probs = drawled(word, pieces.blank, pieces.vocab_size)
+    tree = Hotwords([Hotword("She", weight)], tokenizer, pieces).ctc_tree(log_probs.numpy())
+    assert tree is not None
+    assert ctc.prefix_search(log_probs, pieces.blank, None, hotwords=tree) == [word]
+    twice = torch.cat([log_probs, log_probs])
+    tree = Hotwords([Hotword("She", weight)], tokenizer, pieces).ctc_tree(twice.numpy())
+    assert ctc.prefix_search(twice, pieces.blank, None, hotwords=tree) == [word, word]
+
+
+@pytest.mark.parametrize("weight", [1.0, 3.0, 10.0])
+def test_a_published_model_s_pieces_write_a_drawled_name_once(weight: float) -> None:
+    written = ["▁", "▁ann", "▁Ann"]
+    pieces = Pieces(
+        written, lambda text: [written.index(f"▁{text}")], lambda tokens: "".join(written[t] for t in tokens)
+    )
+    log_probs = drawled(2, len(written), len(written) + 1)
+    tree = PieceHotwords([Hotword("Ann", weight)], pieces, len(written)).tree(log_probs.numpy())
+    assert tree is not None
+    assert ctc.prefix_search(log_probs, len(written), None, hotwords=tree) == [2]
+    twice = torch.cat([log_probs, log_probs])
+    tree = PieceHotwords([Hotword("Ann", weight)], pieces, len(written)).tree(twice.numpy())
+    assert ctc.prefix_search(twice, len(written), None, hotwords=tree) == [2, 2]
