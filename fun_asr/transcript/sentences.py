@@ -50,7 +50,8 @@ def sentences(block: Segment, pause_seconds: float = PAUSE_SECONDS) -> list[Segm
                 end=end,
                 text=text,
                 spoken=said,
-                words=block.words[used : used + count],
+                # A word that was stretched over a pause is where the part of it that is kept is.
+                words=tuple(_within(word, start, end) for word in block.words[used : used + count]),
                 tags=_tags(block, block.words[used : used + count]),
                 pauses=tuple(
                     (max(begin, start), min(until, end))
@@ -61,6 +62,10 @@ def sentences(block: Segment, pause_seconds: float = PAUSE_SECONDS) -> list[Segm
         )
         used += count
     return found
+
+
+def _within(word: Word, start: float, end: float) -> Word:
+    return replace(word, start=min(max(word.start, start), end), end=max(min(word.end, end), start))
 
 
 def _tags(block: Segment, words: Sequence[Word]) -> Mapping[str, str]:

@@ -40,6 +40,15 @@ def test_a_segment_a_sentence_with_its_words_and_spoken_form() -> None:
     assert (second.score, second.language_probability) == (-0.25, 0.75)
 
 
+def test_no_word_is_said_outside_of_its_segment() -> None:
+    # What the decoder left unwritten after the first word went to it, and so did the pause that follows.
+    stretched = block("And also from us.", ("And", 3.1, 7.6), ("also", 7.6, 7.9), ("from", 8.0, 8.2), ("us", 8.2, 8.5))
+    first, second = sentences(dataclasses.replace(stretched, pauses=((5.3, 7.1),)))
+    assert [(word.text, word.start, word.end) for word in first.words] == [("And", 3.1, 5.3)]
+    assert (first.start, first.end) == (3.1, 5.3)
+    assert (second.words[0].start, second.start) == (7.6, 7.6)
+
+
 def test_a_pause_of_more_than_a_second_cuts_a_sentence() -> None:
     late = dataclasses.replace(TIMED, words=(*TIMED.words[:5], dataclasses.replace(TIMED.words[5], start=4.0, end=4.5)))
     assert [segment.text for segment in sentences(late)] == ["It is 5 dollars.", "Yes,", "really."]
