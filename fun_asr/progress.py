@@ -60,7 +60,7 @@ class Progress:
         """The recordings as they are taken."""
         number = -1
         for number, path in enumerate(paths):
-            if self._seconds.get(number) is None:
+            if number not in self._seconds:
                 self._learn(number, self._length(path))
             yield path
         self._count = number + 1

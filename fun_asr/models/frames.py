@@ -23,9 +23,10 @@ from fun_asr.decoding.windows import join, window_starts
 from fun_asr.decoding.words import WrittenWord
 from fun_asr.drafts import Draft
 from fun_asr.errors import ConfigError
+from fun_asr.models.plain import PlainRecogniser
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.models.runs import encoder_runs
-from fun_asr.options import Task, TranscriptionOptions
+from fun_asr.options import TranscriptionOptions
 from fun_asr.punctuation import Punctuator
 from fun_asr.text.pieces import Pieces
 from fun_asr.transcript import ModelInfo
@@ -39,7 +40,7 @@ OVERLAP_SECONDS = 10
 Samples = npt.NDArray[np.float32]
 
 
-class FrameRecogniser(ABC):
+class FrameRecogniser(PlainRecogniser, ABC):
     """Recognises the segments of one batch at a time, and keeps nothing of them.
 
     Arguments:
@@ -70,24 +71,9 @@ class FrameRecogniser(ABC):
         self._spelled_hotwords = lru_cache(maxsize=1)(lambda hotwords: PieceHotwords(hotwords, pieces, blank))
 
     @property
-    def info(self) -> ModelInfo:
-        """What the model is and what it computes with on this machine."""
-        return self._info
-
-    @property
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that it knows."""
         return self._languages
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """What it can write of them."""
-        return ("transcribe",)
-
-    @property
-    def detects_languages(self) -> bool:
-        """It writes whatever it hears, and does not say in which language."""
-        return False
 
     @property
     def segment_seconds(self) -> float:

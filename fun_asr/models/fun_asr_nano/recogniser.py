@@ -25,14 +25,15 @@ from fun_asr.models.fun_asr_nano.load import CONFIG_FILE, load_network, open_che
 from fun_asr.models.fun_asr_nano.network import Nano
 from fun_asr.models.fun_asr_nano.prompt import LANGUAGE_NAMES, prompt
 from fun_asr.models.fun_asr_nano.times import ctc_text, timed_words
+from fun_asr.models.plain import PlainRecogniser
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.models.qwen_tokenizer import QwenTokenizer
 from fun_asr.models.runs import encoder_runs, of_few_lengths
 from fun_asr.models.sanm.checkpoint import upstream_model
-from fun_asr.options import ModelOptions, Task, TranscriptionOptions
+from fun_asr.options import ModelOptions, TranscriptionOptions
 from fun_asr.text.ranked_bpe import RankedBPE
 from fun_asr.text.scripts import language_of_script
-from fun_asr.transcript import ModelInfo, Word
+from fun_asr.transcript import Word
 from fun_asr.weights.assemble import language_model_compute_type
 from fun_asr.weights.load import describe_network, only_shapes
 from fun_asr.weights.precision import resolve_device
@@ -50,7 +51,7 @@ FEWEST_TOKENS = 64
 PROMPT_TOKENS = 24  # of the plain prompt
 
 
-class NanoRecogniser:
+class NanoRecogniser(PlainRecogniser):
     """Recognises the segments of one batch at a time, and keeps nothing of them.
 
     Arguments:
@@ -77,24 +78,9 @@ class NanoRecogniser:
         self._info = replace(describe_network(network, FAMILY), notes=notes)
 
     @property
-    def info(self) -> ModelInfo:
-        """What the model is and what it computes with on this machine."""
-        return self._info
-
-    @property
     def languages(self) -> tuple[str, ...]:
         """Codes of the languages that it can be told of."""
         return tuple(LANGUAGE_NAMES)
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """What it can write of them."""
-        return ("transcribe",)
-
-    @property
-    def detects_languages(self) -> bool:
-        """It writes whatever it hears, and does not say in which language."""
-        return False
 
     @property
     def segment_seconds(self) -> float:

@@ -29,12 +29,13 @@ from fun_asr.models.nemotron.load import load_network, read_config, read_filters
 from fun_asr.models.nemotron.network import Nemotron
 from fun_asr.models.nemotron.prompt import REQUEST, Prompts, Turn, check_vocabulary, turns_of
 from fun_asr.models.nemotron.times import timed_words
+from fun_asr.models.plain import PlainRecogniser
 from fun_asr.models.protocol import RecognisedSegment
 from fun_asr.models.qwen_tokenizer import QwenTokenizer
-from fun_asr.options import ModelOptions, Task, TranscriptionOptions
+from fun_asr.options import ModelOptions, TranscriptionOptions
 from fun_asr.text.languages import LANGUAGE_NAMES
 from fun_asr.text.scripts import language_of_script, written_units
-from fun_asr.transcript import ModelInfo, Word
+from fun_asr.transcript import Word
 from fun_asr.weights.load import describe_network, only_shapes
 from fun_asr.weights.precision import resolve_compute_type, resolve_devices
 
@@ -49,7 +50,7 @@ FEWEST_TOKENS = 64
 PROMPT_TOKENS = 48  # of the plain request
 
 
-class NemotronRecogniser:
+class NemotronRecogniser(PlainRecogniser):
     """Recognises the segments of one batch at a time, and keeps nothing of them.
 
     Arguments:
@@ -83,24 +84,9 @@ class NemotronRecogniser:
         self._info = replace(describe_network(network, FAMILY), notes=notes)
 
     @property
-    def info(self) -> ModelInfo:
-        """What the model is and what it computes with on this machine."""
-        return self._info
-
-    @property
     def languages(self) -> tuple[str, ...]:
         """Codes of all languages: it is not told which it hears; what is given counts for what its text becomes."""
         return tuple(LANGUAGE_NAMES)
-
-    @property
-    def tasks(self) -> tuple[Task, ...]:
-        """What it can write of them."""
-        return ("transcribe",)
-
-    @property
-    def detects_languages(self) -> bool:
-        """It writes whatever it hears, and does not say in which language."""
-        return False
 
     @property
     def segment_seconds(self) -> float:
