@@ -60,7 +60,13 @@ class SelfAttention(nn.Module):
         keys = None if mask is None else mask[:, None, None, :]
         if keys is not None and keys.is_floating_point():
             keys = keys.to(q.dtype)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
+        if qkv.device.type == "cpu" and torch.is_grad_enabled():  # the fused kernel's gradient takes longer than this
+            scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(2, 3))
+            if keys is not None:
+                scores = scores.masked_fill(~keys, -torch.inf) if keys.dtype is torch.bool else scores + keys
+            y = torch.matmul(scores.softmax(dim=-1).to(v.dtype), v)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
         return self.out(y.transpose(1, 2).reshape(B, L, -1))  # type: ignore[no-any-return]
 
     def _attend_each(self, qkv: Tensor, mask: Tensor | None) -> Tensor:

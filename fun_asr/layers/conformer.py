@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fun_asr.layers.attention import length_mask
+from fun_asr.layers.depthwise import depthwise_conv
 from fun_asr.layers.relative_attention import BlockAttention, RelativeAttention
 
 __all__ = ["ConformerBlock", "ConvolutionModule", "SiLUFeedForward", "Subsampling", "ready_for_inference"]
@@ -72,19 +73,10 @@ class ConvolutionModule(nn.Module):
         if mask is not None:
             y = y * mask[..., None].to(y.dtype)
         conv = self.depthwise
-        y = y.transpose(1, 2).to(conv.weight.dtype)
-        # [B, L, C] seen as a channels-last picture of height 1: the fast depth-wise path, and no copy.
-        y = F.conv2d(
-            y.unsqueeze(2),
-            conv.weight.unsqueeze(2),
-            conv.bias,
-            stride=(1, conv.stride[0]),
-            padding=(0, int(conv.padding[0])),
-            groups=conv.groups,
-        ).squeeze(2)
+        y = depthwise_conv(y.to(conv.weight.dtype), conv.weight, conv.bias, stride=conv.stride[0])
         if self.norm is not None:
-            y = self.norm(y)
-        return self.project(F.silu(y.transpose(1, 2)))  # type: ignore[no-any-return]
+            y = self.norm(y.transpose(1, 2)).transpose(1, 2)
+        return self.project(F.silu(y))  # type: ignore[no-any-return]
 
 
 class ConformerBlock(nn.Module):
