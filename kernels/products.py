@@ -100,25 +100,25 @@ class Int8Product:
 
     def __init__(self, integers_FD: Tensor, scale_F1: Tensor) -> None:
         self.out_features, self.in_features = integers_FD.shape
-        steps = int8_steps()
-        if steps is None:
+        engine = int8_engine()
+        if engine is None:
             raise RuntimeError("no int8 products here: use DenseProduct")
-        self._steps = steps
-        self._packed = pack_int8(integers_FD, scale_F1)
+        self.engine = engine
+        self._packed = engine.pack(integers_FD, scale_F1)
 
     def prepare(self, x_ND: Tensor) -> Rows:
         x_ND = x_ND.float()
         tiny = torch.finfo(torch.float32).tiny
-        step_N1 = (x_ND.abs().amax(dim=-1, keepdim=True) / self._steps).clamp_min(tiny)
+        step_N1 = (x_ND.abs().amax(dim=-1, keepdim=True) / self.engine.steps).clamp_min(tiny)
         x_ND = x_ND / step_N1
         high_ND = x_ND.round()
-        fine = 2 * self._steps
+        fine = 2 * self.engine.steps
         digits_N2D = torch.stack((high_ND, (x_ND - high_ND).mul_(fine)), dim=1)
-        return digits_N2D, torch.stack((step_N1, step_N1 / fine), dim=1)
+        return self.engine.digits(digits_N2D), torch.stack((step_N1, step_N1 / fine), dim=1)
 
     def multiply(self, rows: Rows) -> Tensor:
         digits_n2D, steps_n21 = rows
-        y_2nF = multiply_int8(digits_n2D.flatten(0, 1), self._packed, self._steps)
+        y_2nF = self.engine.multiply(digits_n2D.flatten(0, 1), self._packed)
         return y_2nF.view(len(digits_n2D), 2, self.out_features).mul_(steps_n21).sum(dim=1)
 
 
@@ -175,40 +175,131 @@ class Int4Product:
         return weight_DF
 
 
-def pack_int8(integers_FD: Tensor, scale_F1: Tensor) -> Any:
-    """Lay out int8 weights ``[F, D]`` with a scale for each output ``[F, 1]`` for ``multiply_int8``."""
-    zeros_F = torch.zeros(len(integers_FD), dtype=torch.int64)
-    with warnings.catch_warnings():
-        # torch announces, once a process, that it will drop these operators: nothing the user could act upon.
-        warnings.simplefilter("ignore")
-        weight = torch._make_per_channel_quantized_tensor(integers_FD, scale_F1.flatten().double(), zeros_F, 0)
-        return torch.ops.quantized.linear_prepack(weight, None)
+class Int8Engine(Protocol):
+    """A library's products of rows of 8-bit integers with packed int8 matrices, which are exact."""
+
+    name: str
+    steps: int
+    """Rows hold integers in [-``steps``, ``steps``]."""
+
+    def pack(self, integers_FD: Tensor, scale_F1: Tensor) -> Any:
+        """Lay out int8 weights ``[F, D]`` with a scale for each output ``[F, 1]``."""
+
+    def digits(self, x_ND: Tensor, step: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """Return rows ``x / step - shift``, or x, at most ``steps`` and a half, in the form that is multiplied."""
+
+    def multiply(self, digits_ND: Tensor, packed: Any) -> Tensor:
+        """Return the products ``[N, F]``, float32."""
 
 
-def multiply_int8(x_ND: Tensor, packed: Any, steps: int) -> Tensor:
-    """Return the products of float32 rows in [-``steps``, ``steps``], which are rounded, and packed weights."""
-    y_NF: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(x_ND, 1.0, steps, packed)
-    return y_NF
+class _OneDNNInt8:
+    """oneDNN, which uses what the processor has of AMX, AVX-512 VNNI and AVX-VNNI.
+
+    It compiles a kernel for each number of rows and keeps a thousand of them, a quarter of a MiB each: rows come in
+    steps of an eighth of their number.
+    """
+
+    name = "oneDNN"
+    steps = 127
+
+    def pack(self, integers_FD: Tensor, scale_F1: Tensor) -> Any:
+        F = len(integers_FD)
+        packed = torch.ops.onednn.qlinear_prepack(integers_FD, None)
+        return packed, scale_F1.flatten().float().contiguous(), torch.zeros(F, dtype=torch.int64)
+
+    def digits(self, x_ND: Tensor, step: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        # The conversion cuts off what follows the point.
+        centre = self.steps + 0.5
+        if step is None or shift is None:
+            return (x_ND + centre).to(torch.uint8)
+        return torch.addcdiv(centre - shift, x_ND, step).to(torch.uint8)
+
+    def multiply(self, digits_ND: Tensor, packed: Any) -> Tensor:
+        matrix, scale_F, zeros_F = packed
+        shape = (*digits_ND.shape[:-1], len(scale_F))
+        if not digits_ND.numel():
+            return torch.zeros(shape)
+        rows_ND = digits_ND.flatten(0, -2)
+        N = len(rows_ND)
+        added = _rows_in_steps(N) - N
+        y_NF: Tensor = torch.ops.onednn.qlinear_pointwise(
+            functional.pad(rows_ND, (0, 0, 0, added)) if added else rows_ND,
+            1.0, self.steps, matrix, scale_F, zeros_F, None, 1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+        products: Tensor = y_NF[:N].view(shape)
+        return products
+
+
+class _FBGEMMInt8:
+    """torch's quantised operators, which are to be removed one day."""
+
+    name = "FBGEMM"
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def pack(self, integers_FD: Tensor, scale_F1: Tensor) -> Any:
+        zeros_F = torch.zeros(len(integers_FD), dtype=torch.int64)
+        with warnings.catch_warnings():
+            # torch announces the removal once a process: nothing the user could act upon.
+            warnings.simplefilter("ignore")
+            weight = torch._make_per_channel_quantized_tensor(integers_FD, scale_F1.flatten().double(), zeros_F, 0)
+            return torch.ops.quantized.linear_prepack(weight, None)
+
+    def digits(self, x_ND: Tensor, step: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        # Its product rounds them.
+        return x_ND if step is None or shift is None else torch.addcdiv(-shift, x_ND, step)
+
+    def multiply(self, digits_ND: Tensor, packed: Any) -> Tensor:
+        y_NF: Tensor = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+            digits_ND, 1.0, self.steps, packed
+        )
+        return y_NF
+
+
+INT8_ENGINES: tuple[Int8Engine, ...] = (_OneDNNInt8(), _FBGEMMInt8(127), _FBGEMMInt8(63))
+"""In the order in which they are preferred."""
 
 
 @functools.cache
-def int8_steps() -> int | None:
-    """The largest integer that inputs are rounded to, 127 or 63; None when int8 products do not work here at all.
+def int8_engine() -> Int8Engine | None:
+    """What multiplies 8-bit integers here; None when nothing does it exactly.
 
-    Without VNNI, x86 adds pairs of 8-bit products in 16 bits, which saturates unless inputs have 7 bits. Trying it on
-    the largest products there are tells more surely than a list of processors.
+    oneDNN where its products are exact with 8 bits, which they are on a processor with VNNI and fast there. Without it,
+    x86 adds pairs of 8-bit products in 16 bits, which saturates unless inputs have 7 bits, and FBGEMM is faster.
+    Trying it on the largest products there are tells more surely than a list of processors.
     """
+    return next((engine for engine in INT8_ENGINES if _is_exact(engine)), None)
+
+
+def _is_exact(engine: Int8Engine) -> bool:
     integers = torch.full((16, 64), 127, dtype=torch.int8)
     integers[1::2] = -127
     scale = torch.full((16, 1), 1 / 127)
-    x = torch.ones(4, 64)
-    x[:, ::8] = -1.0
-    expected = functional.linear(x, integers.float() * scale)
+    x = torch.full((4, 64), float(engine.steps))
+    x[:, ::8] *= -1
     try:
-        packed = pack_int8(integers, scale)
-        return next((n for n in (127, 63) if torch.allclose(multiply_int8(x * n, packed, n), expected * n)), None)
+        found = engine.multiply(engine.digits(x), engine.pack(integers, scale))
     except (RuntimeError, AttributeError):
-        return None
+        return False
+    return torch.allclose(found, functional.linear(x, integers.float() * scale))
+
+
+def _rows_in_steps(N: int) -> int:
+    """The next number of rows for which there is a kernel."""
+    step = 1 << max(0, N.bit_length() - 4)
+    return -(-N // step) * step
+
+
+def int8_steps() -> int | None:
+    """The largest integer that inputs are rounded to, 127 or 63; None when there are no int8 products here."""
+    engine = int8_engine()
+    return None if engine is None else engine.steps
+
+
+def has_plain_int8() -> bool:
+    """Whether ``torch._int_mm`` is as fast as other products: without AVX-512 it is thirty times slower."""
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX512") and plain_int8_steps() is not None
 
 
 @functools.cache

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fun_asr.kernels import Routing
-from fun_asr.kernels.products import int8_steps as _input_steps
-from fun_asr.kernels.products import multiply_int8, pack_int8, plain_int8_steps
+from fun_asr.kernels.products import int8_engine, plain_int8_steps
 
 SCALE_SUFFIX = ".scale"
 """Behind a stored int8 matrix's name: the name of its scales."""
@@ -68,21 +67,21 @@ class Int8Linear(nn.Module):
         super().__init__()
         self.out_features, self.in_features = integers.shape
         self.bias = integers.new_zeros(len(integers), dtype=torch.float32) if bias is None else bias.detach()
-        self.steps = _input_steps()
-        if self.steps is None:
+        self.engine = int8_engine()
+        if self.engine is None:
             self.weight = integers.float() * scale
         else:
-            self.packed = pack_int8(integers, scale)
+            self.packed = self.engine.pack(integers, scale)
             # As a product of ones, which are integers too, it takes a tenth of the time of the integers' own sum.
-            self.sums_F = multiply_int8(torch.ones(1, self.in_features), self.packed, self.steps)[0]
+            self.sums_F = self.engine.multiply(self.engine.digits(torch.ones(1, self.in_features)), self.packed)[0]
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., D]` to `[..., F]` float32."""
         x = x.float()
-        if self.steps is None:
+        if self.engine is None:
             return F.linear(x, self.weight, self.bias)
-        step, shift = _step_and_shift(x, self.steps)
-        products = multiply_int8(torch.addcdiv(-shift, x, step), self.packed, self.steps)
+        step, shift = _step_and_shift(x, self.engine.steps)
+        products = self.engine.multiply(self.engine.digits(x, step, shift), self.packed)
         return torch.addcmul(self.bias, products, step, out=products).addcmul_(shift * step, self.sums_F)
 
     def extra_repr(self) -> str:

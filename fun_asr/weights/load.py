@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fun_asr.errors import CheckpointError
-from fun_asr.kernels.products import DenseProduct, Int4Product, Int8Product, PackedProduct, Product, int8_steps
+from fun_asr.kernels.products import DenseProduct, Int4Product, Int8Product, PackedProduct, Product, has_plain_int8
 from fun_asr.layers.decoder import TokenEmbedding
 from fun_asr.layers.moe import RoutedExperts
 from fun_asr.transcript import ModelInfo
@@ -64,7 +64,7 @@ def replace_by_int8(
         model: has these parameters, with shapes at least.
         matrices: integers and scales, by the parameter's name.
         narrow: of the products that stay in floating point.
-        compact: hold embeddings once, at the cost of speed.
+        compact: hold embeddings once, at the cost of speed, unless the cost is too high here.
     """
     for name, (integers, scale) in matrices.items():
         path = name.rpartition(".")[0]
@@ -73,7 +73,7 @@ def replace_by_int8(
         if isinstance(module, RoutedExperts):
             replacement = Int8Experts(integers, scale, module.down_EDF.to(narrow))
         elif isinstance(module, TokenEmbedding):
-            replacement = (CompactInt8Embedding if compact else Int8Embedding)(integers, scale)
+            replacement = (CompactInt8Embedding if compact and has_plain_int8() else Int8Embedding)(integers, scale)
         elif isinstance(module, nn.Linear):
             replacement = Int8Linear(integers, scale, module.bias)
         else:
@@ -93,8 +93,9 @@ def describe_network(network: nn.Module, family: str) -> ModelInfo:
     for name, module in network.named_modules():
         part = name.partition(".")[0]
         if isinstance(module, Int8Linear):
-            found.setdefault(part, set()).add("float32" if module.steps is None else "int8")
-            kernels["int8"] = "not here: float32" if module.steps is None else f"oneDNN, inputs to {module.steps}"
+            engine = module.engine
+            found.setdefault(part, set()).add("float32" if engine is None else "int8")
+            kernels["int8"] = "not here: float32" if engine is None else f"{engine.name}, inputs to {engine.steps}"
         elif isinstance(module, PackedLinear):
             found.setdefault(part, set()).add("bfloat16")
             kernels["bfloat16"] = "oneDNN, packed"
@@ -121,7 +122,7 @@ def _multiplied(product: Product) -> tuple[str, str]:
     if isinstance(product, Int4Product):
         return "int4", "torch, rows in bfloat16"
     if isinstance(product, Int8Product):
-        return "int8", f"oneDNN, inputs to two digits of {int8_steps()}"
+        return "int8", f"{product.engine.name}, inputs to two digits of {product.engine.steps}"
     kind = str(product.dtype if isinstance(product, PackedProduct) else _dense_dtype(product)).removeprefix("torch.")
     return kind, "oneDNN, packed" if isinstance(product, PackedProduct) else "torch, not packed"
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.kernels import route
+from fun_asr.kernels.products import int8_steps, plain_int8_steps
 from fun_asr.layers.decoder import DecoderConfig
 from fun_asr.layers.encoder import EncoderConfig
 from fun_asr.layers.moe import RoutedExperts
@@ -38,9 +39,9 @@ CONFIG = ModelConfig(
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Packed integers where this torch multiplies them, and the float32 that stands in elsewhere."""
     if request.param == "fallback":
-        monkeypatch.setattr(int8, "_input_steps", lambda: None)
+        monkeypatch.setattr(int8, "int8_engine", lambda: None)
         monkeypatch.setattr(int8, "plain_int8_steps", lambda: None)
-    elif int8._input_steps() is None:
+    elif int8.int8_engine() is None:
         pytest.skip("no int8 products here")
     return str(request.param)
 
@@ -52,10 +53,10 @@ def exact(x: Tensor, integers: Tensor, scale: Tensor, bias: Tensor | None) -> Te
 
 def assert_within_input_rounding(x: Tensor, integers: Tensor, scale: Tensor, bias: Tensor | None) -> None:
     y = Int8Linear(integers, scale, bias)(x)
-    steps = int8._input_steps()
+    engine = int8.int8_engine()
     span = x.amax(-1, keepdim=True).clamp(min=0) - x.amin(-1, keepdim=True).clamp(max=0)
     # Half a step an input, and up to as much again where the rounded zero pushes the range's end off the grid.
-    half_step = torch.zeros(1) if steps is None else span.double() / (2 * steps)
+    half_step = torch.zeros(1) if engine is None else span.double() / (2 * engine.steps)
     bound = half_step * (integers.double() * scale.double()).abs().sum(dim=1)
     float32_rounding = 1e-5 * (1 + exact(x.abs(), integers.abs(), scale, None))
     assert y.dtype == torch.float32
@@ -114,7 +115,8 @@ def test_an_embedding_held_once_scores_as_one_held_twice(arithmetic: str) -> Non
     integers, scale = quantize("embedding.weight", torch.randn(5000, 64))
     x = torch.randn(3, 2, 64)
     once, twice = (kind(integers, scale).logits(x) for kind in (CompactInt8Embedding, Int8Embedding))
-    torch.testing.assert_close(once, twice, rtol=1e-4, atol=1e-3)
+    same = int8_steps() == plain_int8_steps()  # else the two round their inputs to steps of different size
+    torch.testing.assert_close(once, twice, rtol=1e-4, atol=1e-3 if same else 0.02 * float(twice.abs().max()))
 
 
 def test_experts_equal_the_grouped_ones(arithmetic: str) -> None:
