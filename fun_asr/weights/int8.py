@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fun_asr.kernels import Routing
-from fun_asr.kernels.products import int8_engine, plain_int8_steps
+from fun_asr.kernels.products import Int8Product, has_plain_int8, int8_engine, plain_int8_steps
 
 SCALE_SUFFIX = ".scale"
 """Behind a stored int8 matrix's name: the name of its scales."""
@@ -148,6 +148,32 @@ class CompactInt8Embedding(Int8Embedding):
         products = torch._int_mm(digits, self.integers.T).float()
         logits = products.addcmul_(shift, self.sums_V.float()).mul_(step).mul_(self.scale.T)
         return logits.view(*x.shape[:-1], -1)
+
+
+class FineInt8Embedding(Int8Embedding):
+    """`Int8Embedding` whose logits come of inputs in two digits, where one has but 7 bits and `torch._int_mm` is slow.
+
+    Arguments:
+        integers: int8 `[V, D]`.
+        scale: float32 scale of each row, `[V, 1]`.
+    """
+
+    def __init__(self, integers: Tensor, scale: Tensor) -> None:
+        nn.Module.__init__(self)
+        self.integers, self.scale = integers, scale
+        self.product = Int8Product(integers, scale)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """`[..., D]` to `[..., V]` float32."""
+        rows = x.reshape(-1, x.shape[-1])
+        return self.product.multiply(self.product.prepare(rows)).view(*x.shape[:-1], -1)
+
+
+def compact_embedding(integers: Tensor, scale: Tensor) -> Int8Embedding:
+    """A vocabulary, int8 `[V, D]`, held once where this processor multiplies that as fast as other matrices."""
+    if has_plain_int8():
+        return CompactInt8Embedding(integers, scale)
+    return (Int8Embedding if int8_engine() is None else FineInt8Embedding)(integers, scale)
 
 
 class Int8Experts(nn.Module):

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from fun_asr.errors import CheckpointError
-from fun_asr.kernels.products import DenseProduct, Int4Product, Int8Product, PackedProduct, Product, has_plain_int8
+from fun_asr.kernels.products import DenseProduct, Int4Product, Int8Product, PackedProduct, Product
 from fun_asr.layers.decoder import TokenEmbedding
 from fun_asr.layers.moe import RoutedExperts
 from fun_asr.transcript import ModelInfo
-from fun_asr.weights.int8 import CompactInt8Embedding, Int8Embedding, Int8Experts, Int8Linear
+from fun_asr.weights.int8 import Int8Embedding, Int8Experts, Int8Linear, compact_embedding
 from fun_asr.weights.packed import PackedLinear
 from fun_asr.weights.weight_only import ProductExperts, ProductLinear
 
@@ -64,7 +64,7 @@ def replace_by_int8(
         model: has these parameters, with shapes at least.
         matrices: integers and scales, by the parameter's name.
         narrow: of the products that stay in floating point.
-        compact: hold embeddings once, at the cost of speed, unless the cost is too high here.
+        compact: hold embeddings once, at the cost of speed, where `compact_embedding` can.
     """
     for name, (integers, scale) in matrices.items():
         path = name.rpartition(".")[0]
@@ -73,7 +73,7 @@ def replace_by_int8(
         if isinstance(module, RoutedExperts):
             replacement = Int8Experts(integers, scale, module.down_EDF.to(narrow))
         elif isinstance(module, TokenEmbedding):
-            replacement = (CompactInt8Embedding if compact and has_plain_int8() else Int8Embedding)(integers, scale)
+            replacement = (compact_embedding if compact else Int8Embedding)(integers, scale)
         elif isinstance(module, nn.Linear):
             replacement = Int8Linear(integers, scale, module.bias)
         else:

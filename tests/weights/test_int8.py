@@ -22,7 +22,16 @@ from fun_asr.models.fun_asr.load import load_network
 from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.weights import int8
 from fun_asr.weights.directory import load_stored, save_model
-from fun_asr.weights.int8 import CompactInt8Embedding, Int8Embedding, Int8Experts, Int8Linear, dequantize, quantize
+from fun_asr.weights.int8 import (
+    CompactInt8Embedding,
+    FineInt8Embedding,
+    Int8Embedding,
+    Int8Experts,
+    Int8Linear,
+    compact_embedding,
+    dequantize,
+    quantize,
+)
 from fun_asr.weights.precision import ComputeType
 
 CPU = torch.device("cpu")
@@ -99,8 +108,10 @@ def test_a_row_does_not_depend_on_its_batch(arithmetic: str) -> None:
     torch.testing.assert_close(linear(x)[:4], linear(x[:4]), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [Int8Embedding, CompactInt8Embedding])
+@pytest.mark.parametrize("kind", [Int8Embedding, CompactInt8Embedding, FineInt8Embedding])
 def test_embedding_looks_up_exactly_and_scores(arithmetic: str, kind: type[Int8Embedding]) -> None:
+    if kind is FineInt8Embedding and arithmetic == "fallback":
+        pytest.skip("needs int8 products")
     torch.manual_seed(0)
     integers, scale = quantize("embedding.weight", torch.randn(50, 32))
     embedding = kind(integers, scale)
@@ -108,6 +119,16 @@ def test_embedding_looks_up_exactly_and_scores(arithmetic: str, kind: type[Int8E
     assert torch.equal(embedding(tokens), (integers.float() * scale)[tokens])
     x = torch.randn(2, 32)
     torch.testing.assert_close(embedding.logits(x).double(), exact(x, integers, scale, None), rtol=0.05, atol=0.5)
+
+
+@pytest.mark.parametrize(("plain", "kind"), [(True, CompactInt8Embedding), (False, FineInt8Embedding)])
+def test_an_embedding_is_held_once_where_that_is_as_fast(
+    plain: bool, kind: type[Int8Embedding], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if int8_steps() is None:
+        pytest.skip("no int8 products here")
+    monkeypatch.setattr(int8, "has_plain_int8", lambda: plain)
+    assert type(compact_embedding(*quantize("embedding.weight", torch.randn(50, 32)))) is kind
 
 
 def test_an_embedding_held_once_scores_as_one_held_twice(arithmetic: str) -> None:

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from fun_asr.errors import CheckpointError, ConfigError
+from fun_asr.kernels.products import int8_steps
 from fun_asr.layers.causal_lm import CausalLM
 from fun_asr.layers.decoder import TokenEmbedding
 from fun_asr.layers.moe import RoutedExperts
@@ -71,6 +72,8 @@ def test_narrow_arithmetic_stays_close(
             model = rounded(model, compute_type)
         tokens = torch.arange(60)
         expected, found = (lm(lm.embed(tokens), [60]).float() for lm in (model, narrow.network.language_model))
+        if compute_type == "int8":
+            close *= 127 / (int8_steps() or 127)  # inputs have 7 bits on a processor without VNNI
         assert (found - expected).norm() < close * expected.norm()
     written = narrow.recognise(segments(SHORT), ["en"] * 2, TranscriptionOptions(beam_size=2, guard=False))
     assert all(segment.text for segment in written)

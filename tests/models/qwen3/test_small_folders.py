@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fun_asr.cli import main
 from fun_asr.errors import CheckpointError
+from fun_asr.kernels.products import int8_steps
 from fun_asr.models.qwen3.aligner import load_aligner
 from fun_asr.models.qwen3.recogniser import load
 from fun_asr.options import ModelOptions
@@ -81,7 +82,9 @@ def test_a_small_folder_computes_as_its_origin_without_rounding_again(
     assert (found[0] - expected[0]).norm() < 0.1 * expected[0].norm()
     # In float32 the integers are read as the values that they stand for.
     exact = computed(small, "float32")[1]
-    assert (found[1] - exact).norm() < (0.15 if compute_type == "int4" else 0.05) * exact.norm()
+    # On a processor without VNNI inputs have 7 bits.
+    close = 0.15 if compute_type == "int4" else 0.05 * 127 / (int8_steps() or 127)
+    assert (found[1] - exact).norm() < close * exact.norm()
 
 
 def test_routers_and_norms_stay_as_they_are(omni: Published, tmp_path: Path) -> None:
