@@ -61,13 +61,14 @@ class Int8Linear(nn.Module):
         integers: weights, int8 `[F, D]`.
         scale: float32 scale of each output channel, `[F, 1]`.
         bias: float32 `[F]`, or None.
+        few_rows: whether inputs mostly have few rows, as a decoder's steps do.
     """
 
-    def __init__(self, integers: Tensor, scale: Tensor, bias: Tensor | None = None) -> None:
+    def __init__(self, integers: Tensor, scale: Tensor, bias: Tensor | None = None, *, few_rows: bool = False) -> None:
         super().__init__()
         self.out_features, self.in_features = integers.shape
         self.bias = integers.new_zeros(len(integers), dtype=torch.float32) if bias is None else bias.detach()
-        self.engine = int8_engine()
+        self.engine = int8_engine(few_rows=few_rows)
         if self.engine is None:
             self.weight = integers.float() * scale
         else:
@@ -195,7 +196,7 @@ class Int8Experts(nn.Module):
         # Output channels in the order (gate or up, expert, F).
         channels = gate_up_EHD.unflatten(1, (2, -1)).transpose(0, 1).flatten(0, 2)
         scale = gate_up_scale.unflatten(1, (2, -1)).transpose(0, 1).flatten(0, 2)
-        self.gate_up = Int8Linear(channels.contiguous(), scale)
+        self.gate_up = Int8Linear(channels.contiguous(), scale, few_rows=True)
         self.down = down_EDF.transpose(0, 1).flatten(1).contiguous()
 
     def forward(self, x_ND: Tensor, routing: Routing) -> Tensor:

@@ -75,10 +75,15 @@ def replace_by_int8(
         elif isinstance(module, TokenEmbedding):
             replacement = (compact_embedding if compact else Int8Embedding)(integers, scale)
         elif isinstance(module, nn.Linear):
-            replacement = Int8Linear(integers, scale, module.bias)
+            replacement = Int8Linear(integers, scale, module.bias, few_rows=not _works_on_frames(path))
         else:
             raise TypeError(f"{name}: no int8 form of {type(module).__name__}")
         model.set_submodule(path, replacement)
+
+
+def _works_on_frames(path: str) -> bool:
+    """Whether a layer meets all frames of its input at once, not what a step of decoding writes."""
+    return path.startswith(("encoder.", "ctc.")) or path.endswith(".cross_attention.kv")
 
 
 def describe_network(network: nn.Module, family: str) -> ModelInfo:
@@ -95,7 +100,9 @@ def describe_network(network: nn.Module, family: str) -> ModelInfo:
         if isinstance(module, Int8Linear):
             engine = module.engine
             found.setdefault(part, set()).add("float32" if engine is None else "int8")
-            kernels["int8"] = "not here: float32" if engine is None else f"{engine.name}, inputs to {engine.steps}"
+            kernel = "not here: float32" if engine is None else f"{engine.name}, inputs to {engine.steps}"
+            known = kernels.get("int8", "").split("; ")
+            kernels["int8"] = "; ".join(sorted({kernel, *filter(None, known)}))
         elif isinstance(module, PackedLinear):
             found.setdefault(part, set()).add("bfloat16")
             kernels["bfloat16"] = "oneDNN, packed"

@@ -29,11 +29,7 @@ def bfloat16_is_fast(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16 matrices itself; elsewhere they are many times slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return device.type == "cpu" and (_has("_is_avx512_bf16_supported") or _has_amx())
-
-
-def _has_amx() -> bool:
-    return _has("_is_amx_tile_supported")
+    return device.type == "cpu" and (_has("_is_avx512_bf16_supported") or _has("_is_amx_tile_supported"))
 
 
 def _has(check: str) -> bool:
@@ -83,7 +79,7 @@ def resolve_devices(name: str) -> list[torch.device]:
 
 
 def resolve_compute_type(name: str, device: torch.device, *, int4: bool = False) -> ComputeType:
-    """The arithmetic of a name; "auto" is int8 on a CPU without AMX, else bfloat16 where the device multiplies it.
+    """The arithmetic of a name; "auto" is int8 on a CPU, else bfloat16 where the device multiplies it.
 
     Arguments:
         name: a user's.
@@ -94,7 +90,7 @@ def resolve_compute_type(name: str, device: torch.device, *, int4: bool = False)
         ConfigError: when the name is unknown, or the device or the model does not have it.
     """
     if name == "auto":
-        if device.type == "cpu" and not _has_amx():
+        if device.type == "cpu":
             return ComputeType.INT8
         return ComputeType.BFLOAT16 if bfloat16_is_fast(device) else ComputeType.FLOAT32
     try:

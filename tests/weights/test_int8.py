@@ -48,7 +48,7 @@ CONFIG = ModelConfig(
 def arithmetic(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Packed integers where this torch multiplies them, and the float32 that stands in elsewhere."""
     if request.param == "fallback":
-        monkeypatch.setattr(int8, "int8_engine", lambda: None)
+        monkeypatch.setattr(int8, "int8_engine", lambda **_: None)
         monkeypatch.setattr(int8, "plain_int8_steps", lambda: None)
     elif int8.int8_engine() is None:
         pytest.skip("no int8 products here")
@@ -60,9 +60,11 @@ def exact(x: Tensor, integers: Tensor, scale: Tensor, bias: Tensor | None) -> Te
     return y if bias is None else y + bias.double()
 
 
-def assert_within_input_rounding(x: Tensor, integers: Tensor, scale: Tensor, bias: Tensor | None) -> None:
-    y = Int8Linear(integers, scale, bias)(x)
-    engine = int8.int8_engine()
+def assert_within_input_rounding(
+    x: Tensor, integers: Tensor, scale: Tensor, bias: Tensor | None, few_rows: bool = False
+) -> None:
+    linear = Int8Linear(integers, scale, bias, few_rows=few_rows)
+    y, engine = linear(x), linear.engine
     span = x.amax(-1, keepdim=True).clamp(min=0) - x.amin(-1, keepdim=True).clamp(max=0)
     # Half a step an input, and up to as much again where the rounded zero pushes the range's end off the grid.
     half_step = torch.zeros(1) if engine is None else span.double() / (2 * engine.steps)
@@ -80,7 +82,9 @@ def test_linear_errs_by_input_rounding_only(
 ) -> None:
     torch.manual_seed(0)
     integers, scale = quantize("linear.weight", torch.randn(channels, shape[-1]))
-    assert_within_input_rounding(torch.randn(shape), integers, scale, torch.randn(channels) if with_bias else None)
+    bias = torch.randn(channels) if with_bias else None
+    for few_rows in (False, True):
+        assert_within_input_rounding(torch.randn(shape), integers, scale, bias, few_rows)
 
 
 @pytest.mark.parametrize("weight", [127, -127])
