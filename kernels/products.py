@@ -275,10 +275,11 @@ def int8_engine(*, few_rows: bool = False) -> Int8Engine | None:
     """
     one_dnn, *others = INT8_ENGINES
     engines = (*others, one_dnn) if few_rows else INT8_ENGINES
-    return next((engine for engine in engines if _is_exact(engine)), None)
+    return next((engine for engine in engines if is_exact(engine)), None)
 
 
-def _is_exact(engine: Int8Engine) -> bool:
+def is_exact(engine: Int8Engine) -> bool:
+    """Whether an engine is there and multiplies the largest integers that it may be given without an error."""
     integers = torch.full((16, 64), 127, dtype=torch.int8)
     integers[1::2] = -127
     scale = torch.full((16, 1), 1 / 127)

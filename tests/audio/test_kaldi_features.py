@@ -40,7 +40,9 @@ def test_a_batch_changes_nothing_and_is_zero_behind_each_utterance() -> None:
     assert lengths[-1] == 1  # filled up to one window
     for row, wave, length in zip(together, waves, lengths.tolist(), strict=True):
         (alone,), _ = stacked_fbank([wave])
-        assert torch.equal(row[:length], alone) and not row[length:].any()
+        # Some processors add up a product's rows otherwise when there are more of them.
+        torch.testing.assert_close(row[:length], alone, rtol=1e-5, atol=1e-4)
+        assert not row[length:].any()
 
 
 def test_other_numbers_of_bins_are_those_of_kaldi() -> None:

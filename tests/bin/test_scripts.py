@@ -288,6 +288,7 @@ def test_bench_kernels(run: Run) -> None:
     rows = run("bench-kernels", "--tiny", "--seconds", 0.001, "--threads", 1)
     assert sum(row[0].startswith("4, 2, 16, 16") for row in rows) == 3
     assert sum(row[1:2] == ["4, 2, 16, 16"] and "**" in "".join(row) for row in rows) == 10
+    assert sum(row[0] == "16, 16" for row in rows) == 5
 
 
 def test_bench_batch(run: Run, manifest: Path, tiny_model_dir: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_rows_of_any_number_share_a_few_kernels() -> None:
 
 @pytest.mark.parametrize("shape", [(3, 64), (2, 17, 64), (300, 64), (0, 64), (2, 0, 64)])
 def test_engines_multiply_integers_exactly(shape: tuple[int, ...]) -> None:
-    engines = [engine for engine in products.INT8_ENGINES if products._is_exact(engine)]
+    engines = [engine for engine in products.INT8_ENGINES if products.is_exact(engine)]
     if not engines:
         pytest.skip("no int8 products here")
     generator = torch.Generator().manual_seed(1)
