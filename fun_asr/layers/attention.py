@@ -61,10 +61,7 @@ class SelfAttention(nn.Module):
         if keys is not None and keys.is_floating_point():
             keys = keys.to(q.dtype)
         if qkv.device.type == "cpu" and torch.is_grad_enabled():  # the fused kernel's gradient takes longer than this
-            scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(2, 3))
-            if keys is not None:
-                scores = scores.masked_fill(~keys, -torch.inf) if keys.dtype is torch.bool else scores + keys
-            y = torch.matmul(scores.softmax(dim=-1).to(v.dtype), v)
+            y = _two_products(q, k, v, keys)
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
         return self.out(y.transpose(1, 2).reshape(B, L, -1))  # type: ignore[no-any-return]
@@ -106,6 +103,11 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causa
     # Of few queries torch's fused CPU kernel makes two to four times the work that two plain products are.
     if q.device.type != "cpu" or q.shape[2] > FEW_QUERIES or causal or torch.is_grad_enabled():
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
+    return _two_products(q, k, v, mask)
+
+
+def _two_products(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """`attend` without the fused kernel."""
     scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(2, 3)).float()
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype is torch.bool else scores + mask

@@ -107,9 +107,12 @@ class Int8Embedding(nn.Module):
 
     def __init__(self, integers: Tensor, scale: Tensor) -> None:
         super().__init__()
-        self.integers = integers
-        self.scale = scale
-        self.projection = Int8Linear(integers, scale)
+        self.integers, self.scale = integers, scale
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Prepare the integers for `logits`."""
+        self.projection = Int8Linear(self.integers, self.scale)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """`[...]` int64 to `[..., D]` float32."""
@@ -131,10 +134,8 @@ class CompactInt8Embedding(Int8Embedding):
         scale: float32 scale of each row, `[V, 1]`.
     """
 
-    def __init__(self, integers: Tensor, scale: Tensor) -> None:
-        nn.Module.__init__(self)
-        self.integers, self.scale = integers, scale
-        self.sums_V = torch.cat([part.sum(dim=1, dtype=torch.int32) for part in integers.split(_ROWS_AT_ONCE)])
+    def _lay_out(self) -> None:
+        self.sums_V = torch.cat([part.sum(dim=1, dtype=torch.int32) for part in self.integers.split(_ROWS_AT_ONCE)])
         self.steps = plain_int8_steps()
 
     def logits(self, x: Tensor) -> Tensor:
@@ -159,10 +160,8 @@ class FineInt8Embedding(Int8Embedding):
         scale: float32 scale of each row, `[V, 1]`.
     """
 
-    def __init__(self, integers: Tensor, scale: Tensor) -> None:
-        nn.Module.__init__(self)
-        self.integers, self.scale = integers, scale
-        self.product = Int8Product(integers, scale)
+    def _lay_out(self) -> None:
+        self.product = Int8Product(self.integers, self.scale)
 
     def logits(self, x: Tensor) -> Tensor:
         """`[..., D]` to `[..., V]` float32."""

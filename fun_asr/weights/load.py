@@ -20,7 +20,7 @@ from fun_asr.weights.int8 import Int8Embedding, Int8Experts, Int8Linear, compact
 from fun_asr.weights.packed import PackedLinear
 from fun_asr.weights.weight_only import ProductExperts, ProductLinear
 
-__all__ = ["assign", "describe_network", "only_shapes", "replace_by_int8"]
+__all__ = ["assign", "describe_network", "only_shapes", "replace_by_int8", "works_on_frames"]
 
 
 class _SkipInitialisation(TorchFunctionMode):
@@ -75,15 +75,15 @@ def replace_by_int8(
         elif isinstance(module, TokenEmbedding):
             replacement = (compact_embedding if compact else Int8Embedding)(integers, scale)
         elif isinstance(module, nn.Linear):
-            replacement = Int8Linear(integers, scale, module.bias, few_rows=not _works_on_frames(path))
+            replacement = Int8Linear(integers, scale, module.bias, few_rows=not works_on_frames(name))
         else:
             raise TypeError(f"{name}: no int8 form of {type(module).__name__}")
         model.set_submodule(path, replacement)
 
 
-def _works_on_frames(path: str) -> bool:
-    """Whether a layer meets all frames of its input at once, not what a step of decoding writes."""
-    return path.startswith(("encoder.", "ctc.")) or path.endswith(".cross_attention.kv")
+def works_on_frames(name: str) -> bool:
+    """Whether the layer of a parameter meets all frames of its input at once, not what a step of decoding writes."""
+    return name.startswith(("encoder.", "ctc.")) or ".cross_attention.kv." in name
 
 
 def describe_network(network: nn.Module, family: str) -> ModelInfo:
@@ -94,33 +94,32 @@ def describe_network(network: nn.Module, family: str) -> ModelInfo:
         family: its name.
     """
     found: dict[str, set[str]] = {}
-    kernels: dict[str, str] = {}
+    kernels: dict[str, set[str]] = {}
     for name, module in network.named_modules():
         part = name.partition(".")[0]
         if isinstance(module, Int8Linear):
             engine = module.engine
             found.setdefault(part, set()).add("float32" if engine is None else "int8")
             kernel = "not here: float32" if engine is None else f"{engine.name}, inputs to {engine.steps}"
-            known = kernels.get("int8", "").split("; ")
-            kernels["int8"] = "; ".join(sorted({kernel, *filter(None, known)}))
+            kernels.setdefault("int8", set()).add(kernel)
         elif isinstance(module, PackedLinear):
             found.setdefault(part, set()).add("bfloat16")
-            kernels["bfloat16"] = "oneDNN, packed"
+            kernels.setdefault("bfloat16", set()).add("oneDNN, packed")
         elif isinstance(module, ProductLinear | ProductExperts):
             product = module.product if isinstance(module, ProductLinear) else module.first[0]
             kind, kernel = _multiplied(product)
             found.setdefault(part, set()).add(kind)
-            kernels.setdefault(kind, kernel)
+            kernels.setdefault(kind, set()).add(kernel)
         elif isinstance(module, nn.Linear) and ".router." not in name:
             dtype = str(module.weight.dtype).removeprefix("torch.")
             found.setdefault(part, set()).add(dtype)
             if dtype == "bfloat16" and module.weight.device.type == "cpu":
-                kernels["bfloat16"] = "torch, not packed"
+                kernels.setdefault("bfloat16", set()).add("torch, not packed")
     return ModelInfo(
         family=family,
         device=str(next(network.parameters()).device),
         arithmetic={part: ", ".join(sorted(kinds)) for part, kinds in found.items()},
-        kernels=kernels,
+        kernels={kind: "; ".join(sorted(names)) for kind, names in kernels.items()},
     )
 
 

@@ -20,7 +20,7 @@ from fun_asr.models.fun_asr.config import ModelConfig
 from fun_asr.models.fun_asr.network import FunASR
 from fun_asr.weights.directory import CONFIG_FILE, load_stored
 from fun_asr.weights.int8 import SCALE_SUFFIX, dequantize, quantize
-from fun_asr.weights.load import assign, only_shapes, replace_by_int8
+from fun_asr.weights.load import assign, only_shapes, replace_by_int8, works_on_frames
 from fun_asr.weights.packed import pack_linears
 from fun_asr.weights.precision import ComputeType, bfloat16_is_fast
 
@@ -90,7 +90,7 @@ def load_network(directory: Path, device: torch.device, compute_type: ComputeTyp
 
 def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str, narrow: torch.dtype | None) -> FunASR:
     """The network with int8 matrices, those that work on frames in `narrow` where that is given."""
-    of_frames = {name: stored.pop(name) for name in list(stored) if narrow is not None and _works_on_frames(name)}
+    of_frames = {name: stored.pop(name) for name in list(stored) if narrow is not None and works_on_frames(name)}
     matrices: dict[str, tuple[Tensor, Tensor]] = {}
     for name in [name for name, tensor in stored.items() if _becomes_int8(name, tensor)]:
         weight, scale = stored.pop(name), stored.pop(name + SCALE_SUFFIX, None)
@@ -102,10 +102,6 @@ def _int8_network(config: ModelConfig, stored: dict[str, Tensor], where: str, na
     model = build_model(config, state, where)
     replace_by_int8(model, matrices, narrow or torch.float32)
     return model
-
-
-def _works_on_frames(name: str) -> bool:
-    return name.startswith(("encoder.", "ctc.")) or ".cross_attention.kv." in name
 
 
 def _becomes_int8(name: str, tensor: Tensor) -> bool:

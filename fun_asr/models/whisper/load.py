@@ -13,7 +13,7 @@ from fun_asr.errors import CheckpointError, ConfigError
 from fun_asr.models.whisper.checkpoint import Checkpoint
 from fun_asr.models.whisper.network import Whisper
 from fun_asr.weights.int8 import quantize
-from fun_asr.weights.load import assign, only_shapes, replace_by_int8
+from fun_asr.weights.load import assign, only_shapes, replace_by_int8, works_on_frames
 from fun_asr.weights.packed import pack_linears
 from fun_asr.weights.precision import ComputeType, bfloat16_is_fast
 
@@ -51,7 +51,7 @@ def load_network(checkpoint: Checkpoint, device: torch.device, compute_type: Com
             matrices[name] = _integers(checkpoint, name, theirs)
             state[name] = torch.empty(shape, device="meta")
             continue
-        dtype = narrow if narrow is not None and _works_on_frames(name) else compute_type.dtype
+        dtype = narrow if narrow is not None and works_on_frames(name) else compute_type.dtype
         state[name] = _joined(checkpoint, theirs, shape, dtype).to(device)
     _check_tied(checkpoint, state.get("decoder.embedding.weight"))
     positions = state.pop(POSITIONS)
@@ -111,14 +111,10 @@ def _integers(checkpoint: Checkpoint, name: str, theirs: tuple[str | None, ...])
     return torch.cat(integers), torch.cat(scales)
 
 
-def _works_on_frames(name: str) -> bool:
-    return name.startswith("encoder.") or ".cross_attention.kv." in name
-
-
 def _becomes_int8(name: str, shape: torch.Size, narrow: torch.dtype | None) -> bool:
     if len(shape) != 2 or not name.endswith(".weight"):
         return False
-    return narrow is None or not _works_on_frames(name)
+    return narrow is None or not works_on_frames(name)
 
 
 def _check_tied(checkpoint: Checkpoint, embedding: Tensor | None) -> None:
